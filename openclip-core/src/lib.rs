@@ -1,11 +1,25 @@
 //! The seam of OpenCLIP in Rust: backend and encoder traits, configuration, weights and errors.
+//!
+//! Model crates describe towers over the [`Backend`] trait, backend crates implement it, and applications hold
+//! [`ImageEncoder`]s and [`TextEncoder`]s, in which the backend's type is erased. This crate has no model and no
+//! numerics of its own.
 
+pub mod backend;
 mod config;
+mod dims;
+mod encoder;
 mod error;
+pub mod nn;
 mod tensor;
 pub mod weights;
 
+pub use backend::{Backend, Precision};
 pub use config::{CheckpointConfig, ModelConfig, TowerConfig};
+pub use dims::{Dim, Dims, DisplayDims, Expression, Symbol};
+pub use encoder::{
+    EagerImageEncoder, EagerTextEncoder, ImageEncoder, ImageFamily, ImageInfo, ImageTower, Taps, TextEncoder,
+    TextFamily, TextInfo, TextTower, TowerOutput,
+};
 pub use error::{Error, Result};
 pub use tensor::{HostTensor, TokenBatch};
 pub use weights::Weights;

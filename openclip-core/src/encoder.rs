@@ -1,0 +1,307 @@
+//! Towers and encoders. A *tower* is a model definition, generic over its backend. An *encoder* is a tower on a chosen
+//! backend with the backend's type erased: what applications hold.
+
+use std::collections::HashSet;
+
+use crate::{
+    Backend, Error, HostTensor, ModelConfig, Result, TokenBatch, TowerConfig, Weights, backend::Eager,
+};
+
+/// What a tower computes.
+#[derive(Clone, Debug)]
+pub struct TowerOutput<T> {
+    /// The embedding in the joint space, not normalised: `[N, D]`. Towers configured without pooling give one
+    /// embedding per token, `[N, L, D]`.
+    pub pooled: T,
+    /// The tokens beside it, before the projection: `[N, L', width]`.
+    pub tokens: T,
+}
+
+/// An image tower on backend `B`.
+pub trait ImageTower<B: Backend>: Send + Sync {
+    /// Embeds `pixels [N, 3, H, W]`, normalised as the model's preprocessing says.
+    fn forward(
+        &self,
+        backend: &B,
+        pixels: &B::Tensor,
+        taps: &mut Taps<B::Tensor>,
+    ) -> Result<TowerOutput<B::Tensor>>;
+}
+
+/// A text tower on backend `B`.
+pub trait TextTower<B: Backend>: Send + Sync {
+    /// Embeds token ids `[N, L]`.
+    fn forward(
+        &self,
+        backend: &B,
+        ids: &B::Tensor,
+        taps: &mut Taps<B::Tensor>,
+    ) -> Result<TowerOutput<B::Tensor>>;
+}
+
+/// Intermediate activations by name, in the manner of the reference's `forward_intermediates`.
+///
+/// A tower offers every activation worth looking at under the name of the module that made it, such as
+/// `visual.transformer.resblocks.3`; only those that were asked for are kept.
+pub struct Taps<T> {
+    wanted: Wanted,
+    found: Vec<(String, T)>,
+}
+
+enum Wanted {
+    Nothing,
+    Named(HashSet<String>),
+    Everything,
+}
+
+impl<T: Clone> Taps<T> {
+    /// Keeps nothing.
+    pub fn none() -> Self {
+        Self { wanted: Wanted::Nothing, found: Vec::new() }
+    }
+
+    /// Keeps what `names` names.
+    pub fn named(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { wanted: Wanted::Named(names.into_iter().map(Into::into).collect()), found: Vec::new() }
+    }
+
+    /// Keeps everything.
+    pub fn everything() -> Self {
+        Self { wanted: Wanted::Everything, found: Vec::new() }
+    }
+
+    /// Offers an activation.
+    pub fn offer(&mut self, name: &str, value: &T) {
+        let keep = match &self.wanted {
+            Wanted::Nothing => false,
+            Wanted::Named(names) => names.contains(name),
+            Wanted::Everything => true,
+        };
+        if keep {
+            self.found.push((name.to_owned(), value.clone()));
+        }
+    }
+
+    /// What was kept, in the order of computation.
+    pub fn into_found(self) -> Vec<(String, T)> {
+        self.found
+    }
+}
+
+/// What an image tower takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Height and width of the input in pixels.
+    pub image_size: [usize; 2],
+    /// Width `D` of the embedding.
+    pub embed_dim: usize,
+}
+
+/// What a text tower takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextInfo {
+    /// Largest number of tokens per text.
+    pub context_length: usize,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Width `D` of the embedding.
+    pub embed_dim: usize,
+}
+
+/// A family of image towers: how a `vision_cfg` becomes a tower. Implement this, and [`ImageTower`] for the tower
+/// itself, to add an architecture to every backend at once.
+pub trait ImageFamily: Send + Sync + 'static {
+    /// The family's name, which a configuration may give as `"family"`.
+    fn name(&self) -> &'static str;
+
+    /// Whether `vision_cfg` describes a tower of this family. The default compares its `family` field.
+    fn accepts(&self, vision_cfg: &TowerConfig) -> bool {
+        vision_cfg.get("family").and_then(|family| family.as_str()) == Some(self.name())
+    }
+
+    /// What the tower of `config` takes and gives.
+    fn info(&self, config: &ModelConfig) -> Result<ImageInfo>;
+
+    /// Builds the tower of `config` from the weights below the scope of `w` (`visual`).
+    fn build<B: Backend>(
+        &self,
+        backend: &B,
+        config: &ModelConfig,
+        w: &Weights,
+    ) -> Result<Box<dyn ImageTower<B>>>;
+}
+
+/// A family of text towers: how a `text_cfg` becomes a tower.
+pub trait TextFamily: Send + Sync + 'static {
+    /// The family's name, which a configuration may give as `"family"`.
+    fn name(&self) -> &'static str;
+
+    /// Whether `text_cfg` describes a tower of this family. The default compares its `family` field.
+    fn accepts(&self, text_cfg: &TowerConfig) -> bool {
+        text_cfg.get("family").and_then(|family| family.as_str()) == Some(self.name())
+    }
+
+    /// What the tower of `config` takes and gives.
+    fn info(&self, config: &ModelConfig) -> Result<TextInfo>;
+
+    /// Builds the tower of `config` from the weights below the scope of `w` (`text`).
+    fn build<B: Backend>(
+        &self,
+        backend: &B,
+        config: &ModelConfig,
+        w: &Weights,
+    ) -> Result<Box<dyn TextTower<B>>>;
+}
+
+/// Embeds images. Shared freely between threads.
+pub trait ImageEncoder: Send + Sync {
+    /// What the encoder takes and gives.
+    fn info(&self) -> &ImageInfo;
+
+    /// Embeds a batch.
+    ///
+    /// # Shapes
+    /// `[N, 3, H, W] -> [N, D]`, not normalised to unit length. A tower configured without pooling gives `[N, L, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the pixels aren't in the tower's input size.
+    fn encode(&self, pixels: &HostTensor) -> Result<HostTensor> {
+        self.encode_with_taps(pixels, Taps::none()).map(|(embeddings, _)| embeddings)
+    }
+
+    /// Embeds a batch and returns the intermediate activations that `taps` asks for.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn encode_with_taps(
+        &self,
+        pixels: &HostTensor,
+        taps: Taps<HostTensor>,
+    ) -> Result<(HostTensor, Vec<(String, HostTensor)>)>;
+}
+
+/// Embeds tokenized texts. Shared freely between threads.
+pub trait TextEncoder: Send + Sync {
+    /// What the encoder takes and gives.
+    fn info(&self) -> &TextInfo;
+
+    /// Embeds a batch.
+    ///
+    /// # Shapes
+    /// `[N, L] -> [N, D]`, not normalised to unit length. A tower configured without pooling gives `[N, L, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are more tokens than the context holds, [`Error::InvalidArgument`] for an id
+    /// outside the vocabulary.
+    fn encode(&self, tokens: &TokenBatch) -> Result<HostTensor> {
+        self.encode_with_taps(tokens, Taps::none()).map(|(embeddings, _)| embeddings)
+    }
+
+    /// Embeds a batch and returns the intermediate activations that `taps` asks for.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn encode_with_taps(
+        &self,
+        tokens: &TokenBatch,
+        taps: Taps<HostTensor>,
+    ) -> Result<(HostTensor, Vec<(String, HostTensor)>)>;
+}
+
+/// An image tower on a backend that computes at once.
+pub struct EagerImageEncoder<B: Eager> {
+    backend: B,
+    tower: Box<dyn ImageTower<B>>,
+    info: ImageInfo,
+}
+
+impl<B: Eager> EagerImageEncoder<B> {
+    /// Puts a tower and its backend together.
+    pub fn new(backend: B, tower: Box<dyn ImageTower<B>>, info: ImageInfo) -> Self {
+        Self { backend, tower, info }
+    }
+}
+
+impl<B: Eager> ImageEncoder for EagerImageEncoder<B> {
+    fn info(&self) -> &ImageInfo {
+        &self.info
+    }
+
+    fn encode_with_taps(
+        &self,
+        pixels: &HostTensor,
+        taps: Taps<HostTensor>,
+    ) -> Result<(HostTensor, Vec<(String, HostTensor)>)> {
+        let [height, width] = self.info.image_size;
+        match *pixels.dims() {
+            [0, 3, h, w] if [h, w] == self.info.image_size => {
+                return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
+            }
+            [_, 3, h, w] if [h, w] == self.info.image_size => {}
+            _ => {
+                let expected = format!("[N, 3, {height}, {width}]");
+                return Err(Error::shape("encode_image", expected, format!("{:?}", pixels.dims())));
+            }
+        }
+        let input = self.backend.upload(pixels)?;
+        run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
+    }
+}
+
+/// A text tower on a backend that computes at once.
+pub struct EagerTextEncoder<B: Eager> {
+    backend: B,
+    tower: Box<dyn TextTower<B>>,
+    info: TextInfo,
+}
+
+impl<B: Eager> EagerTextEncoder<B> {
+    /// Puts a tower and its backend together.
+    pub fn new(backend: B, tower: Box<dyn TextTower<B>>, info: TextInfo) -> Self {
+        Self { backend, tower, info }
+    }
+}
+
+impl<B: Eager> TextEncoder for EagerTextEncoder<B> {
+    fn info(&self) -> &TextInfo {
+        &self.info
+    }
+
+    fn encode_with_taps(
+        &self,
+        tokens: &TokenBatch,
+        taps: Taps<HostTensor>,
+    ) -> Result<(HostTensor, Vec<(String, HostTensor)>)> {
+        let TextInfo { context_length, vocab_size, embed_dim } = self.info;
+        if tokens.length() == 0 || tokens.length() > context_length {
+            let expected = format!("[N, 1..={context_length}]");
+            let found = format!("[{}, {}]", tokens.rows(), tokens.length());
+            return Err(Error::shape("encode_text", expected, found));
+        }
+        if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(Error::InvalidArgument(format!(
+                "token id {id} is outside the text tower's vocabulary of {vocab_size}: use the model's own tokenizer"
+            )));
+        }
+        if tokens.rows() == 0 {
+            return Ok((HostTensor::zeros([0, embed_dim]), Vec::new()));
+        }
+        let input = self.backend.upload_tokens(tokens)?;
+        run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
+    }
+}
+
+fn run_eagerly<B: Eager>(
+    backend: &B,
+    taps: Taps<HostTensor>,
+    forward: impl FnOnce(&mut Taps<B::Tensor>) -> Result<TowerOutput<B::Tensor>>,
+) -> Result<(HostTensor, Vec<(String, HostTensor)>)> {
+    let mut taps = Taps { wanted: taps.wanted, found: Vec::new() };
+    let output = forward(&mut taps)?;
+    let found = taps
+        .into_found()
+        .into_iter()
+        .map(|(name, value)| Ok((name, backend.download(&value)?)))
+        .collect::<Result<_>>()?;
+    Ok((backend.download(&output.pooled)?, found))
+}
