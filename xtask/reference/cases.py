@@ -1,0 +1,251 @@
+"""What is compared: published architectures of the reference, and small made-up configurations for everything that no
+published architecture uses.
+
+A case is a model configuration in the reference's JSON form, the options that change it when it is built, and the towers
+that are run.
+"""
+
+import copy
+from dataclasses import dataclass, field
+
+import open_clip
+
+TOWERS = ("image", "text")
+
+# Families with an image or text tower of another kind.
+OTHER_FAMILIES = ("SigLIP", "CLIPA", "worldwide", "gopt")
+
+
+@dataclass
+class Case:
+    """One file of `conformance/towers`."""
+
+    name: str
+    model_cfg: dict
+    about: str = ""
+    options: dict = field(default_factory=dict)
+    towers: tuple = TOWERS
+    # Text lengths, begin and end tokens included; None for the usual short, half and full.
+    lengths: tuple | None = None
+    end_token: int | None = None
+
+    @property
+    def made_up(self) -> bool:
+        return self.name.startswith("made-")
+
+
+def published() -> list[Case]:
+    """The architectures with the native image and text tower, and CLIP's vocabulary."""
+    names = [
+        name
+        for name in open_clip.list_models()
+        if name.startswith("ViT-") and not any(family in name for family in OTHER_FAMILIES)
+    ]
+    return [Case(name, open_clip.get_model_config(name)) for name in names]
+
+
+def resized() -> list[Case]:
+    """A published architecture loaded at another image size or context length than its checkpoint has."""
+    base = open_clip.get_model_config("ViT-B-32")
+    image, text = ("image",), ("text",)
+    return [
+        Case("ViT-B-32.image-256", base, "position table resized from 7x7", {"force_image_size": 256}, image),
+        Case("ViT-B-32.image-160x288", base, "position table resized to 5x9", {"force_image_size": [160, 288]}, image),
+        Case("ViT-B-32.context-48", base, "text position table shortened", {"force_context_length": 48}, text),
+        Case("ViT-B-32.context-96", base, "text position table lengthened", {"force_context_length": 96}, text),
+    ]
+
+
+VISION = {"layers": 3, "width": 64, "head_width": 32, "image_size": 32, "patch_size": 8}
+TEXT = {"context_length": 12, "vocab_size": 500, "width": 48, "heads": 3, "layers": 3}
+EMBED_DIM = 40
+
+
+def _made(name, about, vision=None, text=None, options=None, towers=None, lengths=None, end_token=None, **model):
+    config = {
+        "embed_dim": EMBED_DIM,
+        "vision_cfg": {**VISION, **(vision or {})},
+        "text_cfg": {**TEXT, **(text or {})},
+        **model,
+    }
+    if towers is None:
+        changed = {"image": vision, "text": text}
+        towers = tuple(tower for tower in TOWERS if changed[tower] is not None) or TOWERS
+    return Case("made-" + name, config, about, options or {}, towers, lengths, end_token)
+
+
+def _both(name, about, **fields):
+    """A field that both towers have."""
+    return _made(name, about, fields, copy.deepcopy(fields))
+
+
+def _blocks() -> list[Case]:
+    custom = {
+        "qk_norm": True,
+        "scale_heads": True,
+        "scale_attn_inner": True,
+        "scale_attn": True,
+        "scale_fc": True,
+    }
+    return [
+        _made("plain", "what the other made-up cases change"),
+        _both("qk-norm", "queries and keys normalised per head", qk_norm=True),
+        _both("scale-heads", "learned scale per head", scale_heads=True),
+        _both("scale-attn-inner", "norm before the output projection", scale_attn_inner=True),
+        _both("scale-attn", "norm after attention", scale_attn=True),
+        _both("scale-fc", "norm inside the MLP", scale_fc=True),
+        _both("block-custom", "the custom block without options equals the default one", block_type="custom"),
+        _both("block-default", "an explicit default block ignores the options", block_type="default", **custom),
+        _both(
+            "block-all",
+            "every option of the custom block, LayerScale, epsilon and tanh GELU together",
+            ls_init_value=0.1,
+            norm_kwargs={"eps": 0.01},
+            act_kwargs={"approximate": "tanh"},
+            **custom,
+        ),
+        _both("layer-scale", "LayerScale", ls_init_value=0.1),
+        _both("layer-scale-zero", "zero is a LayerScale too", ls_init_value=0.0),
+        _both("gelu-tanh", "tanh GELU, with layers enough to show", layers=8, act_kwargs={"approximate": "tanh"}),
+        _both("norm-eps", "an epsilon that shows", norm_kwargs={"eps": 0.01}),
+        _both("norm-eps-small", "the epsilon of SigLIP", norm_kwargs={"eps": 1e-6}),
+        _both("norm-no-bias", "norms without bias", norm_kwargs={"bias": False}),
+        _both("norm-no-affine", "norms without parameters", norm_kwargs={"elementwise_affine": False}),
+        _both("mlp-ratio", "hidden width truncated", mlp_ratio=2.71),
+        _both("mlp-ratio-below-one", "hidden width smaller than the width", mlp_ratio=0.33),
+        _made("quick-gelu", "QuickGELU in both towers", {}, {}, quick_gelu=True),
+        _made("quick-gelu-custom", "QuickGELU in custom blocks", custom, dict(custom), quick_gelu=True),
+        _made("quick-gelu-act-kwargs", "empty act_kwargs", {"act_kwargs": {}}, {"act_kwargs": {}}, quick_gelu=True),
+    ]
+
+
+def _vision() -> list[Case]:
+    def pooler(**fields):
+        return {"attentional_pool": True, "attn_pooler_queries": 5, "attn_pooler_heads": 4, **fields}
+
+    def two_poolers(kind, **fields):
+        # `ln_post` of these is as wide as the embedding, and applied to the tokens.
+        return {**pooler(width=EMBED_DIM, head_width=10), "attentional_pool": kind, **fields}
+
+    eps = {"norm_kwargs": {"eps": 0.01}}
+    return [
+        _made("sin-cos-2d", "stored sin-cos position table", {"pos_embed_type": "sin_cos_2d"}),
+        _made("no-ln-pre", "no norm before the blocks", {"no_ln_pre": True}),
+        _made("image-pool-avg", "average without the class token", {"pool_type": "avg"}),
+        _made("image-pool-none", "all tokens, projected", {"pool_type": "none"}),
+        _made("final-ln-tok", "norm after pooling", {"final_ln_after_pool": True}),
+        _made("final-ln-avg", "norm after average", {"pool_type": "avg", "final_ln_after_pool": True}),
+        _made("final-ln-none", "norm of all tokens", {"pool_type": "none", "final_ln_after_pool": True}),
+        _made(
+            "clipa",
+            "no_ln_pre, average, norm after it, and bidirectional text with the last token",
+            {"no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True},
+            {"no_causal_mask": True, "pool_type": "last"},
+        ),
+        _made("attn-pool", "query 0 of five", pooler()),
+        _made("attn-pool-avg", "average of queries without query 0", pooler(pool_type="avg")),
+        _made("attn-pool-none", "all queries", pooler(pool_type="none")),
+        _made("attn-pool-same-width", "packed projections", pooler(width=EMBED_DIM, head_width=20)),
+        _made("attn-pool-final-ln", "final_ln_after_pool ignored", pooler(pool_type="avg", final_ln_after_pool=True)),
+        _made("attn-pool-eps", "the pooler's own norms keep 1e-5", pooler(**eps)),
+        _made("attn-pool-parallel", "one query beside the others", two_poolers("parallel")),
+        _made("attn-pool-cascade", "one query over the others", two_poolers("cascade")),
+        _made("attn-pool-cascade-eps", "epsilon of ln_post only", two_poolers("cascade", **eps)),
+        _made("attn-pool-parallel-tokens", "with tokens", two_poolers("parallel", output_tokens=True)),
+        _made("attn-pool-cascade-tokens", "with tokens", two_poolers("cascade", output_tokens=True)),
+        _made("attn-pool-tokens", "as in CoCa", pooler(output_tokens=True)),
+        _made("image-tokens", "patch tokens beside the embedding", {"output_tokens": True}),
+        _made(
+            "image-tokens-final-ln",
+            "tokens that are not normalised",
+            {"output_tokens": True, "pool_type": "avg", "final_ln_after_pool": True},
+        ),
+        _made("head-width-16", "four heads", {"head_width": 16}),
+        _made("head-width-24", "two heads of 32: the number of heads is rounded down", {"head_width": 24}),
+        _made("head-width-64", "one head", {"head_width": 64}),
+        _made("image-wide", "more columns than rows", {"image_size": [24, 56]}),
+        _made("image-tall", "more rows than columns, all patches of 4x16", {"image_size": [48, 32], "patch_size": [4, 16]}),
+        _made("image-remainder", "an image that is no multiple of the patch", {"image_size": [35, 30]}),
+        _made("patch-dropout", "inert outside training", {"patch_dropout": 0.5}),
+        _made(
+            "image-combination",
+            "pooler, no ln_pre, LayerScale, wide image, QuickGELU and custom blocks together",
+            pooler(no_ln_pre=True, ls_init_value=0.1, image_size=[32, 48], pool_type="avg", qk_norm=True, scale_fc=True),
+            quick_gelu=True,
+        ),
+        _made("one-layer", "a single block, no other between first and last", {"layers": 1}, {"layers": 1}),
+    ]
+
+
+def _text() -> list[Case]:
+    cls = {"embed_cls": True}
+    custom = {"custom_text": True}
+    return [
+        _made("bidirectional", "no causal mask: padding counts", text={"no_causal_mask": True}),
+        _made("text-pool-first", "first token", text={"pool_type": "first", "no_causal_mask": True}),
+        _made("text-pool-first-causal", "first token, which sees itself only", text={"pool_type": "first"}),
+        _made("text-pool-last", "last position", text={"pool_type": "last"}),
+        _made("text-pool-none", "all tokens", text={"pool_type": "none"}),
+        _made("text-pool-eos", "first end token", text={"pool_type": "eos", "eos_id": 2}, end_token=2),
+        _made(
+            "text-pool-eos-repeated",
+            "first of several end tokens",
+            text={"pool_type": "eos", "eos_id": 2, "pad_id": 2},
+            end_token=2,
+        ),
+        _made(
+            "text-pool-eos-absent",
+            "position 0 without an end token",
+            text={"pool_type": "eos", "eos_id": 2, "no_causal_mask": True},
+        ),
+        _made("text-final-ln", "final_ln_after_pool ignored", text={"final_ln_after_pool": True, "pool_type": "none"}),
+        _made("pad-id", "pad_id alone hides nothing", text={"pad_id": 7, "no_causal_mask": True}),
+        _made("proj-none", "no projection: the text's own width", text={"proj_type": "none"}),
+        _made("proj-bias", "projection with bias", text={"proj_bias": True}),
+        _made("proj-none-bias", "no projection, so no bias", text={"proj_type": "none", "proj_bias": True}, **custom),
+        _made("proj-bias-custom-text", "projection with bias under text.", text={"proj_bias": True}, **custom),
+        _made("custom-text", "the text tower under text.", {}, {}, **custom),
+        _made("force-custom-text", "the same by option", {}, {}, {"force_custom_text": True}),
+        _made("embed-cls", "appended class token, legacy mask", text=cls, **custom),
+        _made("embed-cls-bidirectional", "legacy mask alone", text={**cls, "no_causal_mask": True}, **custom),
+        _made("embed-cls-pad-id", "another padding id", text={**cls, "pad_id": 3}, **custom),
+        _made("embed-cls-custom-block", "mask per head in the custom block", text={**cls, "qk_norm": True}, **custom),
+        _made("embed-cls-pool", "pool_type ignored", text={**cls, "pool_type": "first"}, **custom),
+        _made("embed-cls-tokens", "with tokens, as in CoCa", text={**cls, "output_tokens": True}, **custom),
+        _made("text-tokens", "tokens beside the embedding", text={"output_tokens": True}, **custom),
+        _made("text-tokens-clip", "ignored in the plain layout", text={"output_tokens": True}),
+        _made(
+            "siglip-text",
+            "bidirectional, last, projection with bias, logit bias",
+            text={"no_causal_mask": True, "pool_type": "last", "proj_bias": True, "norm_kwargs": {"eps": 1e-6}},
+            init_logit_bias=-10,
+            **custom,
+        ),
+        _made("nonscalar-logits", "scale and bias of shape [1]", {}, {}, init_logit_bias=-10, nonscalar_logit_scale=True),
+    ]
+
+
+def _resized() -> list[Case]:
+    def image(name, about, size, **fields):
+        return _made("resize-" + name, about, fields, options={"force_image_size": size})
+
+    def text(name, about, length, **fields):
+        layout = {"custom_text": True} if fields else {}
+        return _made("resize-" + name, about, text=fields, options={"force_context_length": length}, **layout)
+
+    return [
+        image("image-up", "4x4 to 9x9", 72),
+        image("image-down", "4x4 to 3x3", 24),
+        image("image-mixed", "4x4 to 2x7", [16, 56]),
+        image("image-same-count", "4x4 to 2x8 is not resized", [16, 64]),
+        image("image-avg", "4x4 to 6x5 with average pooling", [48, 40], pool_type="avg"),
+        image("image-sin-cos", "stored sin-cos tables are resized too", 48, pos_embed_type="sin_cos_2d"),
+        text("text-up", "12 to 20", 20),
+        text("text-down", "12 to 7", 7),
+        text("text-embed-cls", "13 to 16, class position included", 15, embed_cls=True),
+    ]
+
+
+def all_cases() -> list[Case]:
+    """Every case, small ones first."""
+    return _blocks() + _vision() + _text() + _resized() + resized() + published()

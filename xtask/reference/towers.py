@@ -1,0 +1,326 @@
+"""Reference outputs of image and text towers with synthesised weights, one JSON file per case.
+
+    python towers.py --out conformance/towers [--only PATTERN] [--missing] [--threads N]
+
+The models are the reference's own; only their parameters are replaced. One tower is in memory at a time, so the
+largest architecture (ViT-e-14) takes 16 GB. `conformance/README.md` describes the files.
+"""
+
+import argparse
+import base64
+import fnmatch
+import gc
+import json
+import logging
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.model import resize_pos_embed, resize_text_pos_embed
+from open_clip.pos_embed import get_2d_sincos_pos_embed
+from torch import nn
+
+import synth
+from cases import Case, all_cases
+
+IMAGES = 2
+PROBES = 8
+FORMAT = 1
+
+
+def build(case: Case, options: dict) -> nn.Module:
+    """The reference's model of a case, without memory for its parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"model_cfg": case.model_cfg}
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(config))
+        with torch.device("meta"):
+            options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+            return open_clip.create_model(f"local-dir:{folder}", device="meta", **options).eval()
+
+
+def tower_of(name: str) -> str | None:
+    """The tower that a parameter of the model belongs to."""
+    if name in ("logit_scale", "logit_bias"):
+        return None
+    return "image" if name.startswith("visual.") else "text"
+
+
+def parameters(model: nn.Module, tower: str) -> dict[str, list[int]]:
+    return {name: list(p.shape) for name, p in model.named_parameters() if tower_of(name) == tower}
+
+
+def set_parameter(model: nn.Module, name: str, value: torch.Tensor) -> None:
+    path, _, last = name.rpartition(".")
+    setattr(model.get_submodule(path), last, nn.Parameter(value, requires_grad=False))
+
+
+def materialise(model: nn.Module, tower: str, stored: dict[str, list[int]]) -> None:
+    """Fills a tower's parameters, and resizes those that the checkpoint has in other dimensions."""
+    for name, dims in parameters(model, tower).items():
+        if name not in stored:
+            set_parameter(model, name, torch.from_numpy(synth.parameter(name, dims)))
+            continue
+        state = {name: torch.from_numpy(synth.parameter(name, stored[name]))}
+        (resize_pos_embed if tower == "image" else resize_text_pos_embed)(state, model)
+        set_parameter(model, name, state[name])
+    # Masks aren't parameters; they are computed when the model is built.
+    text = getattr(model, "text", model)
+    if tower == "text" and text.attn_mask is not None:
+        text.attn_mask = torch.full(text.attn_mask.shape, float("-inf")).triu_(1)
+
+
+def release(model: nn.Module, tower: str) -> None:
+    for name in parameters(model, tower):
+        path, _, last = name.rpartition(".")
+        parameter = getattr(model.get_submodule(path), last)
+        set_parameter(model, name, torch.empty_like(parameter, device="meta"))
+    gc.collect()
+
+
+def check_memory(elements: int) -> None:
+    """Refuses to run a tower that doesn't fit, instead of driving the machine out of memory."""
+    needed = elements * 4 * 1.05 + 1.5e9
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return
+    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), needed)
+    if available < needed:
+        raise MemoryError(f"{needed / 1e9:.1f} GB of memory needed, {available / 1e9:.1f} GB available")
+
+
+def token_ids(case: Case, length: int) -> np.ndarray:
+    """Texts `[3, length]`: begin token, content, end token, padding; the last one fills the context."""
+    text_cfg = case.model_cfg["text_cfg"]
+    vocabulary = text_cfg.get("vocab_size", 49408)
+    end = vocabulary - 1 if case.end_token is None else case.end_token
+    rows = np.full((3, length), text_cfg.get("pad_id", 0), dtype=np.int64)
+    for row, total in enumerate(case.lengths or (max(3, length // 6), length // 2, length)):
+        content = 1 + synth.hash32(f"tokens.{row}", 0, total - 2) % np.uint32(vocabulary - 3)
+        rows[row, :total] = [vocabulary - 2, *content, end]
+    return rows
+
+
+def number(value) -> float:
+    """A float32 in its shortest decimal form."""
+    return float(str(np.float32(value)))
+
+
+def packed(values: torch.Tensor) -> dict:
+    array = values.detach().numpy().astype("<f4")
+    return {"dims": list(array.shape), "f32": base64.b64encode(array.tobytes()).decode()}
+
+
+def activation(name: str, values: torch.Tensor, ranges: list[tuple[int, int]]) -> dict:
+    """Statistics and probes of `[N, L, C]` values, of the positions that every implementation has to compute."""
+    array = values.detach().numpy()
+    rows = []
+    for row, (start, end) in enumerate(ranges):
+        part = array[row, start:end].astype(np.float64)
+        rows.append({"positions": [start, end], "mean": number(part.mean()), "std": number(part.std())})
+    picks = synth.hash32(f"probe.{name}", 0, 2 * PROBES).tolist()
+    probes = []
+    for probe in range(PROBES):
+        row = probe % len(ranges)
+        start, end = ranges[row]
+        position = start + picks[2 * probe] % (end - start)
+        channel = picks[2 * probe + 1] % array.shape[2]
+        probes.append([row, position, channel, number(array[row, position, channel])])
+    return {"name": name, "dims": list(array.shape), "rows": rows, "probes": probes}
+
+
+class Recorder:
+    """Collects activations through hooks, in the order in which they are computed."""
+
+    def __init__(self, scope: str):
+        self.scope = scope
+        self.activations = []
+        self.hooks = []
+
+    def before(self, module: nn.Module, name: str, ranges) -> None:
+        self.hooks.append(module.register_forward_pre_hook(lambda _, args: self.record(name, args[0], ranges)))
+
+    def after(self, module: nn.Module, name: str, ranges, layout=lambda x: x) -> None:
+        hook = lambda _, args, output: self.record(name, layout(output), ranges)  # noqa: E731
+        self.hooks.append(module.register_forward_hook(hook))
+
+    def blocks(self, transformer: nn.Module, ranges, last_ranges) -> None:
+        last = len(transformer.resblocks) - 1
+        for index in sorted({0, last // 2, last}):
+            block = transformer.resblocks[index]
+            self.after(block, f"transformer.resblocks.{index}", last_ranges if index == last else ranges)
+
+    def record(self, name: str, values: torch.Tensor, ranges) -> None:
+        ranges = ranges or [(0, values.shape[1])] * values.shape[0]
+        self.activations.append(activation(f"{self.scope}.{name}", values, ranges))
+
+    def finish(self) -> list[dict]:
+        for hook in self.hooks:
+            hook.remove()
+        return self.activations
+
+
+def run_image(model: nn.Module) -> dict:
+    visual = model.visual
+    recorder = Recorder("visual")
+    recorder.after(visual.conv1, "conv1", None, lambda x: x.flatten(2).transpose(1, 2))
+    recorder.before(visual.ln_pre, "positional_embedding", None)
+    if not isinstance(visual.ln_pre, nn.Identity):
+        recorder.after(visual.ln_pre, "ln_pre", None)
+    # Only the class token of the last block has to be computed when nothing else is pooled.
+    class_token = visual.attn_pool is None and visual.pool_type == "tok" and not visual.output_tokens
+    recorder.blocks(visual.transformer, None, [(0, 1)] * IMAGES if class_token else None)
+    if visual.attn_pool is not None:
+        if visual.attn_pool_type != "parallel" or visual.output_tokens:
+            recorder.after(visual.attn_pool, "attn_pool", None)
+        if visual.attn_pool_contrastive is not None:
+            recorder.after(visual.attn_pool_contrastive, "attn_pool_contrastive", None)
+
+    dims = [IMAGES, 3, *visual.image_size]
+    output = model.encode_image(torch.from_numpy(synth.image(dims)))
+    return result({"dims": dims}, output, recorder)
+
+
+def run_text(model: nn.Module, case: Case) -> dict:
+    text = getattr(model, "text", model)
+    pool_type = text.pool_type if hasattr(text, "pool_type") else text.text_pool_type
+    appended = getattr(text, "cls_emb", None) is not None
+    ids = token_ids(case, text.context_length)
+    length = ids.shape[1] + appended
+
+    # The positions that an embedding can depend on: a causal tower stops at the pooled one, and padding that is masked
+    # needs no place in the sequence.
+    everything = [(0, length)] * len(ids)
+    if appended:
+        pooled = [length - 1] * len(ids)
+        visible = [(0, int((row != text.pad_id).sum())) for row in ids]
+    elif pool_type == "none":
+        pooled, visible = None, everything
+    else:
+        end = {
+            "argmax": lambda row: int(row.argmax()),
+            "eos": lambda row: int((row == case.model_cfg["text_cfg"].get("eos_id", 2)).argmax()),
+            "first": lambda row: 0,
+            "last": lambda row: length - 1,
+        }[pool_type]
+        pooled = [end(row) for row in ids]
+        visible = everything if text.attn_mask is None else [(0, position + 1) for position in pooled]
+    tokens_wanted = getattr(text, "output_tokens", False)
+    last = visible if pooled is None or tokens_wanted else [(position, position + 1) for position in pooled]
+
+    recorder = Recorder("text")
+    recorder.before(text.transformer, "positional_embedding", visible)
+    recorder.blocks(text.transformer, visible, last)
+    output = model.encode_text(torch.from_numpy(ids))
+    return result({"ids": ids.tolist()}, output, recorder)
+
+
+def result(inputs: dict, output, recorder: Recorder) -> dict:
+    embedding, tokens = output if isinstance(output, tuple) else (output, None)
+    entry = {"input": inputs, "embedding": packed(embedding)}
+    if tokens is not None:
+        entry["tokens"] = packed(tokens)
+    return entry | {"activations": recorder.finish()}
+
+
+def summary(model: nn.Module, tower: str, listed: bool) -> dict:
+    dims = parameters(model, tower)
+    lines = "\n".join(f"{name} {dims[name]}" for name in sorted(dims))
+    entry = {
+        "count": len(dims),
+        "elements": sum(math.prod(d) for d in dims.values()),
+        "digest": f"{synth.fnv1a(lines.encode()):016x}",
+    }
+    return entry | ({"dims": dims} if listed else {})
+
+
+def run(case: Case) -> dict:
+    model = build(case, case.options)
+    stored = {}
+    if case.options:
+        # What the checkpoint holds is what the model has without the options.
+        sizes = {name: value for name, value in case.options.items() if name == "force_custom_text"}
+        original = {name: list(p.shape) for name, p in build(case, sizes).named_parameters()}
+        changed = {name: list(p.shape) for name, p in model.named_parameters()}
+        stored = {name: dims for name, dims in original.items() if dims != changed[name]}
+
+    logits = {name: dict(model.named_parameters()).get(name) for name in ("logit_scale", "logit_bias")}
+    logits = {name: p for name, p in logits.items() if p is not None}
+    entry = {
+        "format": FORMAT,
+        "generator": synth.GENERATOR,
+        "versions": {"open_clip": open_clip.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "name": case.name,
+        "about": case.about,
+        "model_cfg": case.model_cfg,
+        "options": case.options,
+        "stored_dims": stored,
+        "logits": {
+            name: {"dims": list(p.shape), "value": number(synth.parameter(name, list(p.shape)).reshape(-1)[0])}
+            for name, p in logits.items()
+        },
+    }
+    if case.model_cfg["vision_cfg"].get("pos_embed_type") == "sin_cos_2d":
+        visual = model.visual
+        table = get_2d_sincos_pos_embed(visual.conv1.out_channels, visual.grid_size[0], cls_token=True)
+        entry["initial_positional_embedding"] = packed(torch.from_numpy(table).float())
+    for tower in case.towers:
+        info = summary(model, tower, case.made_up)
+        check_memory(info["elements"])
+        materialise(model, tower, stored)
+        with torch.inference_mode():
+            outputs = run_image(model) if tower == "image" else run_text(model, case)
+        entry[tower] = {"parameters": info, **outputs}
+        release(model, tower)
+    return entry
+
+
+def lines(value, depth: int, indent: str = "") -> str:
+    """JSON with one line per item down to `depth`, compact below."""
+    if depth == 0 or not value or not isinstance(value, (dict, list)):
+        return json.dumps(value)
+    deeper = indent + " "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {lines(item, depth - 1, deeper)}" for key, item in value.items()]
+        opening, closing = "{", "}"
+    else:
+        items = [lines(item, depth - 1, deeper) for item in value]
+        opening, closing = "[", "]"
+    body = ",\n".join(deeper + item for item in items)
+    return f"{opening}\n{body}\n{indent}{closing}"
+
+
+def similarity(entry: dict) -> float:
+    """The highest cosine between embeddings of two inputs: near 1 the comparison would prove little."""
+    data = np.frombuffer(base64.b64decode(entry["embedding"]["f32"]), "<f4").reshape(entry["embedding"]["dims"][0], -1)
+    unit = data / np.linalg.norm(data, axis=1, keepdims=True)
+    return float((unit @ unit.T - 2 * np.eye(len(unit))).max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the JSON files")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="cases by name, as in a shell")
+    parser.add_argument("--missing", action="store_true", help="leave files that exist")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    logging.getLogger().setLevel(logging.ERROR)
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for case in all_cases():
+        path = args.out / f"{case.name}.json"
+        if not fnmatch.fnmatch(case.name, args.only) or (args.missing and path.exists()):
+            continue
+        start = time.monotonic()
+        entry = run(case)
+        path.write_text(lines(entry, 3) + "\n")
+        cosines = {tower: round(similarity(entry[tower]), 3) for tower in case.towers}
+        print(f"{case.name}: {time.monotonic() - start:.1f} s, highest cosine between inputs {cosines}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
