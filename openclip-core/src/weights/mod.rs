@@ -7,6 +7,7 @@
 mod error;
 mod report;
 mod source;
+pub mod synth;
 mod view;
 
 pub use error::WeightsError;
