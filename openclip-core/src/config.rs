@@ -89,3 +89,82 @@ impl CheckpointConfig {
         }
     }
 }
+
+/// A height and a width, which JSON may give as one number for both: `224` or `[224, 336]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "HeightWidthForm", into = "HeightWidthForm")]
+pub struct HeightWidth {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum HeightWidthForm {
+    Square(usize),
+    Pair([usize; 2]),
+}
+
+impl From<HeightWidthForm> for HeightWidth {
+    fn from(form: HeightWidthForm) -> Self {
+        match form {
+            HeightWidthForm::Square(size) => Self::square(size),
+            HeightWidthForm::Pair([height, width]) => Self { height, width },
+        }
+    }
+}
+
+impl From<HeightWidth> for HeightWidthForm {
+    fn from(size: HeightWidth) -> Self {
+        match size {
+            HeightWidth { height, width } if height == width => Self::Square(height),
+            HeightWidth { height, width } => Self::Pair([height, width]),
+        }
+    }
+}
+
+impl HeightWidth {
+    /// Equal height and width.
+    pub const fn square(size: usize) -> Self {
+        Self { height: size, width: size }
+    }
+
+    /// Height and width in this order.
+    pub const fn to_array(self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODEL: &str = r#"{"embed_dim": 8, "vision_cfg": {"image_size": 64}, "text_cfg": {}}"#;
+
+    #[test]
+    fn both_forms_of_the_file_are_read() {
+        let bare = CheckpointConfig::from_json("bare", MODEL).unwrap();
+        let whole = format!(r#"{{"model_cfg": {MODEL}, "preprocess_cfg": {{"size": 64}}}}"#);
+        let whole = CheckpointConfig::from_json("whole", &whole).unwrap();
+        assert_eq!(bare.model_cfg, whole.model_cfg);
+        assert_eq!(whole.preprocess_cfg.unwrap()["size"], 64);
+    }
+
+    #[test]
+    fn a_bad_file_is_named() {
+        for text in ["", "[]", "{", r#"{"embed_dim": 8}"#, r#"{"model_cfg": {"embed_dim": -1}}"#] {
+            let error = CheckpointConfig::from_json("some.json", text).unwrap_err().to_string();
+            assert!(error.starts_with("configuration some.json: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_one_number_or_two() {
+        let sizes: Vec<HeightWidth> = serde_json::from_str("[224, [224, 336]]").unwrap();
+        assert_eq!(sizes, [HeightWidth::square(224), HeightWidth { height: 224, width: 336 }]);
+        assert_eq!(serde_json::to_string(&sizes).unwrap(), "[224,[224,336]]");
+        assert!(serde_json::from_str::<HeightWidth>("[1, 2, 3]").is_err());
+    }
+}

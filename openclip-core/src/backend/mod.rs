@@ -5,9 +5,11 @@
 //! at once ([`Eager`]) or record a graph, so models never look at values, and see the batch size as a [`Dim`] that
 //! they pass on and never read.
 
+mod device;
 mod shapes;
 mod spec;
 
+pub use device::DeviceSpec;
 pub use shapes::{ShapeBackend, ShapeTensor};
 pub use spec::{
     Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec, Pool2dSpec,

@@ -47,7 +47,6 @@ impl FromStr for Precision {
 
 /// An activation function. The three kinds of GELU are different functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Activation {
     /// `x * Phi(x)`, with the Gaussian distribution function computed by `erf` (Hendrycks and Gimpel, 2016).
     GeluErf,
@@ -322,7 +321,6 @@ pub struct Pool2dSpec {
 
 /// A movement of elements that every backend knows by name, instead of a free reshape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Rearrange {
     /// `[.., parts * D] -> [.., parts, D]`.
     SplitLast {
@@ -350,7 +348,6 @@ pub enum Rearrange {
 
 /// An operation on two tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum BinaryOp {
     /// `a + b`.
     Add,
@@ -364,7 +361,6 @@ pub enum BinaryOp {
 
 /// What an axis is reduced to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ReduceOp {
     /// The mean.
     Mean,
@@ -376,7 +372,6 @@ pub enum ReduceOp {
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum TokenPosition {
     /// The first of the tokens with the highest id: end-of-text in CLIP's vocabulary.
     HighestId,

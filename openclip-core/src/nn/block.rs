@@ -66,6 +66,47 @@ impl BlockSpec {
     }
 }
 
+/// The options of a tower section that ask for more than a plain block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CustomBlock {
+    /// Norms on queries and keys.
+    pub qk_norm: bool,
+    /// Cosine attention, which no version of the reference can run.
+    pub scaled_cosine_attn: bool,
+    /// A learned factor per head.
+    pub scale_heads: bool,
+    /// A norm before the output projection of attention.
+    pub scale_attn_inner: bool,
+    /// A norm after attention.
+    pub scale_attn: bool,
+    /// A norm in the MLP.
+    pub scale_fc: bool,
+}
+
+impl CustomBlock {
+    /// Adds the options to `block`. As in the reference, a `block_type` other than `custom` leaves a plain block
+    /// whatever the options say, and without a `block_type` they are heeded.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming `section` for `scaled_cosine_attn`.
+    pub fn apply(self, section: &str, block_type: Option<&str>, block: &mut BlockSpec) -> Result<()> {
+        if block_type.is_some_and(|block_type| block_type != "custom") {
+            return Ok(());
+        }
+        if self.scaled_cosine_attn {
+            let message = "scaled_cosine_attn is not available: the reference accepts it but can't run it, \
+                           so there is nothing to be equal to";
+            return Err(Error::config(section, message));
+        }
+        block.attention.qk_norm = self.qk_norm;
+        block.attention.scale_heads = self.scale_heads;
+        block.attention.inner_norm = self.scale_attn_inner;
+        block.scale_attn = self.scale_attn;
+        block.scale_fc = self.scale_fc;
+        Ok(())
+    }
+}
+
 /// A residual attention block.
 pub struct ResidualAttentionBlock<B: Backend> {
     name: String,

@@ -8,6 +8,6 @@ mod options;
 mod pooler;
 
 pub use attention::{SelfAttention, SelfAttentionSpec};
-pub use block::{BlockSpec, ResidualAttentionBlock, Transformer};
+pub use block::{BlockSpec, CustomBlock, ResidualAttentionBlock, Transformer};
 pub use options::{ActivationOptions, NormOptions, gelu};
 pub use pooler::{AttentionalPooler, AttentionalPoolerSpec};

@@ -1,0 +1,482 @@
+//! The implementation of the seam over candle's tensors.
+
+use candle_core::{D, DType, Device, Tensor};
+use openclip_core::{
+    Backend, Dim, Dims, DisplayDims, Error, HostTensor, Precision, Result, TokenBatch, Weights,
+    backend::{
+        Activation, AttentionSpec, BinaryOp, Conv2dSpec, DeviceSpec, Eager, EmbeddingSpec, LinearSpec,
+        NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp, TokenPosition, WeightLayout,
+    },
+};
+
+use crate::{cpu, device};
+
+/// Runs models on candle.
+#[derive(Clone, Debug)]
+pub struct CandleBackend {
+    device: Device,
+}
+
+impl CandleBackend {
+    /// A backend on `device` in `precision`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the device isn't there or the precision isn't available on it.
+    pub fn new(device: DeviceSpec, precision: Precision) -> Result<Self> {
+        if precision != Precision::F32 {
+            return Err(Error::Unsupported {
+                backend: "candle",
+                message: format!("precision {precision} is not available on {device}: use --precision f32"),
+            });
+        }
+        Ok(Self { device: device::open(device)? })
+    }
+
+    fn tensor(&self, value: HostTensor) -> Result<Tensor> {
+        let dims = value.dims().to_vec();
+        Tensor::from_vec(value.into_data(), dims, &self.device).map_err(failed("upload"))
+    }
+
+    /// Reads a parameter as `f32`.
+    fn read(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<HostTensor> {
+        HostTensor::new(dims, w.read(name, dims)?.to_f32())
+    }
+}
+
+/// A linear layer, packed for the CPU or on a device.
+pub enum Linear {
+    /// For the CPU.
+    Packed(Box<cpu::PackedLinear>),
+    /// `weight [in, out]` on another device.
+    Device {
+        /// `[in, out]`.
+        weight: Tensor,
+        /// `[out]`.
+        bias: Option<Tensor>,
+        /// Applied to the output.
+        activation: Option<Activation>,
+    },
+}
+
+/// A convolution.
+pub struct Conv2d {
+    spec: Conv2dSpec,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+/// Normalisation parameters, as slices for the CPU or on a device.
+pub enum Norm {
+    /// For the CPU.
+    Rows(cpu::LayerNorm),
+    /// On another device.
+    Device {
+        /// Added to the variance.
+        eps: f64,
+        /// `[features]`.
+        weight: Option<Tensor>,
+        /// `[features]`.
+        bias: Option<Tensor>,
+    },
+}
+
+fn failed(op: &'static str) -> impl Fn(candle_core::Error) -> Error {
+    move |error| Error::backend(op, error)
+}
+
+fn dims3(op: &str, x: &Tensor, expected: &str) -> Result<(usize, usize, usize)> {
+    x.dims3().map_err(|_| Error::shape(op, expected, format!("{:?}", x.dims())))
+}
+
+fn fixed(op: &str, dim: &Dim) -> Result<usize> {
+    dim.fixed().ok_or_else(|| Error::shape(op, "a number", dim))
+}
+
+/// The activation by candle's own operations.
+fn activate_on_device(x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
+    match activation {
+        Activation::GeluErf => x.gelu_erf(),
+        Activation::GeluTanh => x.gelu(),
+        Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
+        Activation::Relu => x.relu(),
+        Activation::Silu => x.silu(),
+        Activation::Sigmoid => candle_nn::ops::sigmoid(x),
+        Activation::Tanh => x.tanh(),
+    }
+}
+
+impl Backend for CandleBackend {
+    type Tensor = Tensor;
+    type Linear = Linear;
+    type Conv2d = Conv2d;
+    type Norm = Norm;
+    type Embedding = Tensor;
+
+    fn name(&self) -> &'static str {
+        "candle"
+    }
+
+    fn dims(&self, x: &Tensor) -> Dims {
+        x.dims().iter().map(|&dim| Dim::Fixed(dim)).collect()
+    }
+
+    fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Linear> {
+        let (weight, bias) = spec.read(w)?;
+        if self.device.is_cpu() {
+            let packed = cpu::PackedLinear::new(&weight, spec.layout, bias, spec.activation);
+            return Ok(Linear::Packed(Box::new(packed)));
+        }
+        let weight = self.tensor(weight)?;
+        let weight = match spec.layout {
+            WeightLayout::OutIn => weight.t().map_err(failed("transpose"))?,
+            WeightLayout::InOut => weight,
+        };
+        let bias = bias.map(|bias| self.tensor(bias)).transpose()?;
+        Ok(Linear::Device { weight, bias, activation: spec.activation })
+    }
+
+    fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
+        let [height, width] = spec.kernel;
+        let dims = [spec.out_channels, spec.in_channels / spec.groups.max(1), height, width];
+        let weight = self.tensor(self.read(w, "weight", &dims)?)?;
+        let bias = match spec.bias {
+            true => Some(self.tensor(self.read(w, "bias", &[spec.out_channels])?)?),
+            false => None,
+        };
+        Ok(Conv2d { spec: spec.clone(), weight, bias })
+    }
+
+    fn prepare_norm(&self, w: &Weights, spec: &NormSpec) -> Result<Norm> {
+        let read = |name: &str, wanted: bool| match wanted {
+            true => self.read(w, name, &[spec.features]).map(Some),
+            false => Ok(None),
+        };
+        let (weight, bias) = (read("weight", spec.weight)?, read("bias", spec.bias)?);
+        if self.device.is_cpu() {
+            return Ok(Norm::Rows(cpu::LayerNorm {
+                eps: spec.eps as f32,
+                weight: weight.map(HostTensor::into_data),
+                bias: bias.map(HostTensor::into_data),
+                features: spec.features,
+            }));
+        }
+        let upload = |value: Option<HostTensor>| value.map(|value| self.tensor(value)).transpose();
+        Ok(Norm::Device { eps: spec.eps, weight: upload(weight)?, bias: upload(bias)? })
+    }
+
+    fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Tensor> {
+        self.tensor(self.read(w, "weight", &[spec.count, spec.features])?)
+    }
+
+    fn param(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<Tensor> {
+        self.tensor(self.read(w, name, dims)?)
+    }
+
+    fn constant(&self, value: &HostTensor) -> Result<Tensor> {
+        self.tensor(value.clone())
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear) -> Result<Tensor> {
+        let run = || match layer {
+            Linear::Packed(packed) => x.contiguous()?.apply_op1_no_bwd(&packed.as_ref()),
+            Linear::Device { weight, bias, activation } => {
+                let y = x.contiguous()?.broadcast_matmul(weight)?;
+                let y = match bias {
+                    Some(bias) => y.broadcast_add(bias)?,
+                    None => y,
+                };
+                match activation {
+                    Some(activation) => activate_on_device(&y, *activation),
+                    None => Ok(y),
+                }
+            }
+        };
+        run().map_err(failed("linear"))
+    }
+
+    fn conv2d(&self, x: &Tensor, layer: &Conv2d) -> Result<Tensor> {
+        let run = || {
+            let Conv2dSpec { kernel, stride, padding, groups, .. } = layer.spec;
+            let [pad_y, pad_x] = padding;
+            let x = x.pad_with_zeros(2, pad_y, pad_y)?.pad_with_zeros(3, pad_x, pad_x)?;
+            let y = if kernel == stride && padding == [0, 0] && groups == 1 {
+                patches(&x, kernel, &layer.weight)?
+            } else if stride[0] == stride[1] {
+                x.conv2d(&layer.weight, 0, stride[0], 1, groups)?
+            } else {
+                candle_core::bail!("steps {stride:?} differ by axis")
+            };
+            let y = match &layer.bias {
+                Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
+                None => y,
+            };
+            Ok(y)
+        };
+        let y = run().map_err(failed("conv2d"))?;
+        match layer.spec.activation {
+            Some(activation) => self.activate(&y, activation),
+            None => Ok(y),
+        }
+    }
+
+    fn norm(&self, x: &Tensor, layer: &Norm) -> Result<Tensor> {
+        let run = || match layer {
+            Norm::Rows(rows) => x.contiguous()?.apply_op1_no_bwd(&rows),
+            Norm::Device { eps, weight, bias } => {
+                let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+                let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+                let mut y = centred.broadcast_div(&(variance + *eps)?.sqrt()?)?;
+                if let Some(weight) = weight {
+                    y = y.broadcast_mul(weight)?;
+                }
+                if let Some(bias) = bias {
+                    y = y.broadcast_add(bias)?;
+                }
+                Ok(y)
+            }
+        };
+        run().map_err(failed("norm"))
+    }
+
+    fn embed(&self, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
+        let run = || {
+            let (rows, length) = ids.dims2()?;
+            table.index_select(&ids.flatten_all()?, 0)?.reshape((rows, length, table.dim(1)?))
+        };
+        run().map_err(failed("embed"))
+    }
+
+    fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        let run = || match self.device.is_cpu() {
+            true => x.contiguous()?.apply_op1_no_bwd(&cpu::Activate(activation)),
+            false => activate_on_device(x, activation),
+        };
+        run().map_err(failed("activate"))
+    }
+
+    fn pool2d(&self, x: &Tensor, spec: &Pool2dSpec) -> Result<Tensor> {
+        let ([kernel_y, kernel_x], [stride_y, stride_x]) = (spec.kernel, spec.stride);
+        let (kernel, stride) = ((kernel_y, kernel_x), (stride_y, stride_x));
+        match spec.kind {
+            PoolKind::Max => x.max_pool2d_with_stride(kernel, stride),
+            PoolKind::Average => x.avg_pool2d_with_stride(kernel, stride),
+        }
+        .map_err(failed("pool2d"))
+    }
+
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spec: &AttentionSpec,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (batch, queries, width) = dims3("attention", q, "q [N, Lq, heads*E]")?;
+        let (key_batch, keys, key_width) = dims3("attention", k, "k [N, Lk, heads*E]")?;
+        let (value_batch, values, value_width) = dims3("attention", v, "v [N, Lk, heads*V]")?;
+        let heads = spec.heads;
+        let fits = [key_batch, value_batch] == [batch; 2]
+            && [keys, width] == [values, key_width]
+            && heads > 0
+            && width % heads == 0
+            && value_width % heads == 0;
+        if !fits {
+            let expected = format!("q, k, v of one batch, width divisible by {heads} heads");
+            let found = format!("{:?}, {:?}, {:?}", q.dims(), k.dims(), v.dims());
+            return Err(Error::shape("attention", expected, found));
+        }
+        if let Some(bias) = bias {
+            let scores = [batch, heads, queries, keys];
+            let broadcasts = bias.rank() == 4
+                && bias.dims().iter().zip(scores).all(|(&dim, size)| dim == 1 || dim == size);
+            if !broadcasts {
+                let expected = format!("to broadcast to {scores:?}");
+                return Err(Error::shape("attention bias", expected, format!("{:?}", bias.dims())));
+            }
+        }
+        if self.device.is_cpu() {
+            let bias = bias.map(|bias| self.download(bias)).transpose()?;
+            let op = cpu::Attention { spec: *spec, bias };
+            return q.apply_op3_no_bwd(k, v, &op).map_err(failed("attention"));
+        }
+        attention_on_device(q, k, v, spec, bias).map_err(failed("attention"))
+    }
+
+    fn rearrange(&self, x: &Tensor, how: Rearrange) -> Result<Tensor> {
+        let run = || match how {
+            Rearrange::SplitLast { parts } => {
+                let mut dims = x.dims().to_vec();
+                let last = dims.pop().filter(|last| parts > 0 && last % parts == 0);
+                let Some(last) = last else { candle_core::bail!("{:?} has no {parts} parts", x.shape()) };
+                dims.extend([parts, last / parts]);
+                x.reshape(dims)
+            }
+            Rearrange::MergeLast => match x.rank() {
+                0 | 1 => candle_core::bail!("{:?} has fewer than two axes", x.shape()),
+                rank => x.flatten(rank - 2, rank - 1),
+            },
+            Rearrange::Transpose(a, b) => x.transpose(a, b),
+            Rearrange::SpatialToTokens => x.flatten_from(2)?.transpose(1, 2),
+            Rearrange::TokensToSpatial { height, width } => {
+                let (batch, _, channels) = x.dims3()?;
+                x.transpose(1, 2)?.reshape((batch, channels, height, width))
+            }
+            Rearrange::Unsqueeze(axis) => x.unsqueeze(axis),
+            Rearrange::Squeeze(axis) if x.dim(axis)? == 1 => x.squeeze(axis),
+            Rearrange::Squeeze(axis) => candle_core::bail!("axis {axis} of {:?} isn't 1", x.shape()),
+        };
+        run().map_err(failed("rearrange"))
+    }
+
+    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        match op {
+            BinaryOp::Add => a.broadcast_add(b),
+            BinaryOp::Sub => a.broadcast_sub(b),
+            BinaryOp::Mul => a.broadcast_mul(b),
+            BinaryOp::Div => a.broadcast_div(b),
+        }
+        .map_err(failed("binary"))
+    }
+
+    fn matmul(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let run = || a.contiguous()?.matmul(&b.contiguous()?);
+        run().map_err(failed("matmul"))
+    }
+
+    fn reduce(&self, x: &Tensor, op: ReduceOp, axis: usize) -> Result<Tensor> {
+        match op {
+            ReduceOp::Mean => x.mean(axis),
+            ReduceOp::Sum => x.sum(axis),
+            ReduceOp::Max => x.max(axis),
+        }
+        .map_err(failed("reduce"))
+    }
+
+    fn cat(&self, parts: &[&Tensor], axis: usize) -> Result<Tensor> {
+        Tensor::cat(parts, axis).map_err(failed("cat"))
+    }
+
+    fn slice(&self, x: &Tensor, axis: usize, start: &Dim, end: &Dim) -> Result<Tensor> {
+        let (first, last) = (fixed("slice", start)?, fixed("slice", end)?);
+        match last.checked_sub(first) {
+            Some(length) => x.narrow(axis, first, length).map_err(failed("slice")),
+            None => Err(Error::shape("slice", format!("{start}..{end}"), DisplayDims(&self.dims(x)))),
+        }
+    }
+
+    fn take_rows(&self, x: &Tensor, index: &Tensor) -> Result<Tensor> {
+        let run = || {
+            let (batch, _, features) = x.dims3()?;
+            let index = index.reshape((batch, 1, 1))?.broadcast_as((batch, 1, features))?.contiguous()?;
+            x.contiguous()?.gather(&index, 1)?.squeeze(1)
+        };
+        run().map_err(failed("take_rows"))
+    }
+
+    fn expand_batch(&self, x: &Tensor, like: &Tensor) -> Result<Tensor> {
+        let run = || {
+            let mut dims = x.dims().to_vec();
+            match dims.first_mut() {
+                Some(first) if *first == 1 => *first = like.dim(0)?,
+                _ => candle_core::bail!("expected dimensions [1, ..], found {:?}", x.shape()),
+            }
+            x.broadcast_as(dims)
+        };
+        run().map_err(failed("expand_batch"))
+    }
+
+    fn token_position(&self, ids: &Tensor, which: TokenPosition) -> Result<Tensor> {
+        let run = || match which {
+            // candle's argmax doesn't promise which of several equal values it finds, so the position is made part
+            // of the key: the highest id first, then the earliest place.
+            TokenPosition::HighestId => first_maximum(ids),
+            TokenPosition::First(id) => first_maximum(&ids.eq(id)?.to_dtype(DType::U32)?),
+        };
+        run().map_err(failed("token_position"))
+    }
+
+    fn padding_bias(&self, ids: &Tensor, pad_id: u32) -> Result<Tensor> {
+        let run = || {
+            let (batch, length) = ids.dims2()?;
+            let shown = Tensor::zeros((batch, length), DType::F32, ids.device())?;
+            let hidden = Tensor::full(f32::NEG_INFINITY, (batch, length), ids.device())?;
+            ids.eq(pad_id)?.where_cond(&hidden, &shown)?.reshape((batch, 1, 1, length))
+        };
+        run().map_err(failed("padding_bias"))
+    }
+}
+
+impl Eager for CandleBackend {
+    fn upload(&self, value: &HostTensor) -> Result<Tensor> {
+        Tensor::from_slice(value.data(), value.dims(), &self.device).map_err(failed("upload"))
+    }
+
+    fn upload_tokens(&self, tokens: &TokenBatch) -> Result<Tensor> {
+        Tensor::from_slice(tokens.ids(), (tokens.rows(), tokens.length()), &self.device)
+            .map_err(failed("upload"))
+    }
+
+    fn download(&self, x: &Tensor) -> Result<HostTensor> {
+        let run = || x.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
+        HostTensor::new(x.dims(), run().map_err(failed("download"))?)
+    }
+}
+
+/// Position of the first of the largest values in each row of `[N, L]` integers.
+fn first_maximum(values: &Tensor) -> candle_core::Result<Tensor> {
+    let (_, length) = values.dims2()?;
+    let values = values.to_dtype(DType::I64)?;
+    let place = Tensor::arange(0_i64, length as i64, values.device())?;
+    let length = Tensor::new(length as i64, values.device())?;
+    let key = values.broadcast_mul(&length)?.broadcast_sub(&place)?;
+    key.argmax(1)
+}
+
+/// Non-overlapping patches as one matrix product: `[N, C, H, W] x [out, C, P, Q] -> [N, out, H/P, W/Q]`.
+fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], weight: &Tensor) -> candle_core::Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    let (outputs, weight_channels, _, _) = weight.dims4()?;
+    let (rows, columns) = (height / patch_y, width / patch_x);
+    if channels != weight_channels || rows == 0 || columns == 0 {
+        candle_core::bail!(
+            "expected dimensions [N, {weight_channels}, >={patch_y}, >={patch_x}], found {:?}",
+            x.shape()
+        );
+    }
+    let x = x.narrow(2, 0, rows * patch_y)?.narrow(3, 0, columns * patch_x)?;
+    let x = x
+        .reshape((batch, channels, rows, patch_y, columns, patch_x))?
+        .permute((0, 2, 4, 1, 3, 5))?
+        .reshape((batch, rows * columns, channels * patch_y * patch_x))?;
+    let weight = weight.reshape((outputs, channels * patch_y * patch_x))?.t()?;
+    x.broadcast_matmul(&weight)?.transpose(1, 2)?.reshape((batch, outputs, rows, columns))
+}
+
+/// Attention by candle's own operations.
+fn attention_on_device(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &AttentionSpec,
+    bias: Option<&Tensor>,
+) -> candle_core::Result<Tensor> {
+    let split = |x: &Tensor| {
+        let (batch, length, width) = x.dims3()?;
+        x.reshape((batch, length, spec.heads, width / spec.heads))?.transpose(1, 2)?.contiguous()
+    };
+    let (q, k, v) = (split(q)?, split(k)?, split(v)?);
+    let mut scores = (q.matmul(&k.t()?)? * f64::from(spec.scale))?;
+    if let Some(bias) = bias {
+        scores = scores.broadcast_add(bias)?;
+    }
+    if spec.causal {
+        let (queries, keys) = (scores.dim(2)?, scores.dim(3)?);
+        let mask: Vec<f32> = (0..queries)
+            .flat_map(|query| (0..keys).map(move |key| if key > query { f32::NEG_INFINITY } else { 0.0 }))
+            .collect();
+        scores = scores.broadcast_add(&Tensor::from_vec(mask, (queries, keys), scores.device())?)?;
+    }
+    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    weights.matmul(&v)?.transpose(1, 2)?.flatten_from(2)
+}

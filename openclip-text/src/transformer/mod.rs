@@ -1,0 +1,195 @@
+//! The reference's native text transformer: token and position embeddings, pre-norm blocks, causal or not, pooling,
+//! projection.
+
+mod config;
+mod positions;
+
+pub use config::{TextPool, TextTransformerConfig};
+use openclip_core::{
+    Backend, Dim, Error, HostTensor, ModelConfig, Result, Taps, TextFamily, TextInfo, TextTower, TowerConfig,
+    TowerOutput, Weights,
+    backend::{BinaryOp, EmbeddingSpec, LinearSpec, Rearrange, TokenPosition},
+    nn::Transformer,
+};
+pub use positions::resize_positions;
+
+/// The family of native text transformers: every `text_cfg` that names neither another family nor a Hugging Face model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TextTransformerFamily;
+
+impl TextFamily for TextTransformerFamily {
+    fn name(&self) -> &'static str {
+        "transformer"
+    }
+
+    fn accepts(&self, text_cfg: &TowerConfig) -> bool {
+        match text_cfg.get("family") {
+            Some(family) => family.as_str() == Some(self.name()),
+            None => text_cfg.get("hf_model_name").is_none(),
+        }
+    }
+
+    fn info(&self, config: &ModelConfig) -> Result<TextInfo> {
+        let text = TextTransformerConfig::of(config)?;
+        let embed_dim = if text.has_projection() { config.embed_dim } else { text.width };
+        Ok(TextInfo { context_length: text.context_length, vocab_size: text.vocab_size, embed_dim })
+    }
+
+    fn build<B: Backend>(
+        &self,
+        backend: &B,
+        config: &ModelConfig,
+        w: &Weights,
+    ) -> Result<Box<dyn TextTower<B>>> {
+        Ok(Box::new(TextTransformer::new(backend, config, w)?))
+    }
+}
+
+/// A native text transformer, its fields named after its parameters.
+pub struct TextTransformer<B: Backend> {
+    embedding_name: String,
+    token_embedding: B::Embedding,
+    positional_embedding: B::Tensor,
+    class: Option<ClassToken<B>>,
+    transformer: Transformer<B>,
+    ln_final: B::Norm,
+    pool: TextPool,
+    eos_id: u32,
+    text_projection: Option<B::Linear>,
+}
+
+/// The class token that CoCa appends to a text, and how padding is hidden along with it.
+struct ClassToken<B: Backend> {
+    cls_emb: B::Tensor,
+    pad_id: u32,
+    /// Zero `[1, 1, 1, 1]`: the bias of a token that is never hidden.
+    visible: B::Tensor,
+}
+
+impl<B: Backend> TextTransformer<B> {
+    /// Reads the tower of `config` below the scope of `w`.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::Weights`].
+    pub fn new(backend: &B, config: &ModelConfig, w: &Weights) -> Result<Self> {
+        let text = TextTransformerConfig::of(config)?;
+        let width = text.width;
+        let positions = text.context_length + usize::from(text.embed_cls);
+        let resizable = w.adapt("positional_embedding", move |stored| match stored.info.dims.as_slice() {
+            [_, stored_width] if *stored_width == width => {
+                let table = HostTensor::new(stored.info.dims.clone(), stored.to_f32())?;
+                resize_positions(&table, positions)
+            }
+            dims => Err(Error::shape("positional_embedding", format!("[.., {width}]"), format!("{dims:?}"))),
+        });
+        let projection = LinearSpec::new(width, config.embed_dim);
+        let text_projection = match (text.has_projection(), text.proj_bias) {
+            (false, _) => None,
+            (true, true) => Some(backend.prepare_linear(&w.scope("text_projection"), &projection)?),
+            (true, false) => {
+                let projection = LinearSpec::projection("text_projection", width, config.embed_dim);
+                Some(backend.prepare_linear(w, &projection)?)
+            }
+        };
+        Ok(Self {
+            embedding_name: w.path("positional_embedding"),
+            token_embedding: backend.prepare_embedding(
+                &w.scope("token_embedding"),
+                &EmbeddingSpec { count: text.vocab_size, features: width },
+            )?,
+            positional_embedding: backend.param(&resizable, "positional_embedding", &[positions, width])?,
+            class: match text.embed_cls {
+                true => Some(ClassToken {
+                    cls_emb: backend.param(w, "cls_emb", &[width])?,
+                    pad_id: text.pad_id,
+                    visible: backend.constant(&HostTensor::zeros([1, 1, 1, 1]))?,
+                }),
+                false => None,
+            },
+            transformer: Transformer::new(
+                backend,
+                &w.scope("transformer"),
+                text.layers,
+                &text.block(config.quick_gelu)?,
+            )?,
+            ln_final: backend.prepare_norm(&w.scope("ln_final"), &text.norms().spec(width))?,
+            pool: text.pool_type,
+            eos_id: text.eos_id,
+            text_projection,
+        })
+    }
+
+    /// Token and position embeddings, and the bias that hides padding: `[N, L] -> [N, L', width]`.
+    fn embed(&self, backend: &B, ids: &B::Tensor) -> Result<(B::Tensor, Option<B::Tensor>)> {
+        let mut x = backend.embed(ids, &self.token_embedding)?;
+        let mut bias = None;
+        if let Some(class) = &self.class {
+            let token = backend.rearrange(&class.cls_emb, Rearrange::Unsqueeze(0))?;
+            let token = backend.rearrange(&token, Rearrange::Unsqueeze(0))?;
+            x = backend.cat(&[&x, &backend.expand_batch(&token, &x)?], 1)?;
+            // The published CoCa weights were trained with the class token's place at the *front* of this mask although
+            // the token itself stands at the end, so every key is judged by the id to its left.
+            let padding = backend.padding_bias(ids, class.pad_id)?;
+            let visible = backend.expand_batch(&class.visible, &x)?;
+            bias = Some(backend.cat(&[&visible, &padding], 3)?);
+        }
+        let length = token_count(backend, &x);
+        let positions = backend.slice(&self.positional_embedding, 0, &Dim::Fixed(0), &length)?;
+        Ok((backend.binary(BinaryOp::Add, &x, &positions)?, bias))
+    }
+
+    /// The tokens' output as one vector per text: `[N, L, width] -> [N, width]`.
+    fn pool(&self, backend: &B, x: &B::Tensor, ids: &B::Tensor) -> Result<B::Tensor> {
+        let one_token = |start: &Dim, end: &Dim| {
+            backend.rearrange(&backend.slice(x, 1, start, end)?, Rearrange::Squeeze(1))
+        };
+        let last_token = || {
+            let length = token_count(backend, x);
+            match length.checked_sub(&Dim::Fixed(1)) {
+                Some(last) => one_token(&last, &length),
+                None => Err(Error::shape("encode_text", "at least one token", "none")),
+            }
+        };
+        match self.pool {
+            _ if self.class.is_some() => last_token(),
+            TextPool::Last => last_token(),
+            TextPool::First => one_token(&Dim::Fixed(0), &Dim::Fixed(1)),
+            TextPool::Argmax => backend.take_rows(x, &backend.token_position(ids, TokenPosition::HighestId)?),
+            TextPool::Eos => {
+                backend.take_rows(x, &backend.token_position(ids, TokenPosition::First(self.eos_id))?)
+            }
+            TextPool::None => Ok(x.clone()),
+        }
+    }
+}
+
+fn token_count<B: Backend>(backend: &B, x: &B::Tensor) -> Dim {
+    backend.dims(x).get(1).cloned().unwrap_or(Dim::Fixed(0))
+}
+
+impl<B: Backend> TextTower<B> for TextTransformer<B> {
+    fn forward(
+        &self,
+        backend: &B,
+        ids: &B::Tensor,
+        taps: &mut Taps<B::Tensor>,
+    ) -> Result<TowerOutput<B::Tensor>> {
+        let (x, bias) = self.embed(backend, ids)?;
+        taps.offer(&self.embedding_name, &x);
+        let x = self.transformer.forward(backend, x, bias.as_ref(), taps)?;
+        let (pooled, tokens) = if self.class.is_some() {
+            let last = self.pool(backend, &x, ids)?;
+            let length = token_count(backend, &x).checked_sub(&Dim::Fixed(1)).unwrap_or(Dim::Fixed(0));
+            let tokens = backend.slice(&x, 1, &Dim::Fixed(0), &length)?;
+            (backend.norm(&last, &self.ln_final)?, tokens)
+        } else {
+            let x = backend.norm(&x, &self.ln_final)?;
+            (self.pool(backend, &x, ids)?, x)
+        };
+        let pooled = match &self.text_projection {
+            Some(projection) => backend.linear(&pooled, projection)?,
+            None => pooled,
+        };
+        Ok(TowerOutput { pooled, tokens })
+    }
+}

@@ -1,0 +1,224 @@
+//! The reference's native vision transformer (Dosovitskiy et al., 2021, as CLIP uses it): patches, a class token,
+//! positions, pre-norm blocks, pooling, projection.
+
+mod config;
+mod positions;
+
+pub use config::{AttentionalPool, PoolerPair, PositionKind, VisionPool, VisionTransformerConfig};
+use openclip_core::{
+    Backend, Dim, HostTensor, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig,
+    TowerOutput, Weights,
+    backend::{BinaryOp, Conv2dSpec, LinearSpec, Rearrange, ReduceOp},
+    nn::{AttentionalPooler, AttentionalPoolerSpec, Transformer},
+};
+pub use positions::resize_positions;
+
+/// The family of native vision transformers: every `vision_cfg` that names neither another family nor a timm model and
+/// gives its number of layers as one number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VisionTransformerFamily;
+
+impl ImageFamily for VisionTransformerFamily {
+    fn name(&self) -> &'static str {
+        "vit"
+    }
+
+    fn accepts(&self, vision_cfg: &TowerConfig) -> bool {
+        match vision_cfg.get("family") {
+            Some(family) => family.as_str() == Some(self.name()),
+            None => {
+                vision_cfg.get("timm_model_name").is_none()
+                    && vision_cfg.get("layers").is_none_or(|layers| !layers.is_array())
+            }
+        }
+    }
+
+    fn info(&self, config: &ModelConfig) -> Result<ImageInfo> {
+        let vision = VisionTransformerConfig::of(config)?;
+        Ok(ImageInfo { image_size: vision.image_size.to_array(), embed_dim: config.embed_dim })
+    }
+
+    fn build<B: Backend>(
+        &self,
+        backend: &B,
+        config: &ModelConfig,
+        w: &Weights,
+    ) -> Result<Box<dyn ImageTower<B>>> {
+        Ok(Box::new(VisionTransformer::new(backend, config, w)?))
+    }
+}
+
+/// A native vision transformer, its fields named after its parameters.
+pub struct VisionTransformer<B: Backend> {
+    names: Names,
+    conv1: B::Conv2d,
+    class_embedding: B::Tensor,
+    positional_embedding: B::Tensor,
+    ln_pre: Option<B::Norm>,
+    transformer: Transformer<B>,
+    pool: Pool<B>,
+    pool_type: VisionPool,
+    ln_post: B::Norm,
+    proj: B::Linear,
+}
+
+/// Full names of the activations that the tower offers, beside those of its blocks.
+struct Names {
+    conv1: String,
+    positional_embedding: String,
+    ln_pre: String,
+    attn_pool: String,
+    attn_pool_contrastive: String,
+}
+
+/// What happens between the last block and the projection.
+enum Pool<B: Backend> {
+    /// The norm, then `pool_type`.
+    NormFirst,
+    /// `pool_type`, then the norm.
+    NormLast,
+    /// Attention, the norm, then `pool_type` on the queries.
+    Attention(AttentionalPooler<B>),
+    /// The norm, then one pooler for tokens and one for the embedding.
+    AttentionPair { kind: PoolerPair, tokens: AttentionalPooler<B>, contrastive: AttentionalPooler<B> },
+}
+
+impl<B: Backend> VisionTransformer<B> {
+    /// Reads the tower of `config` below the scope of `w`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](openclip_core::Error::Config), [`Error::Weights`](openclip_core::Error::Weights).
+    pub fn new(backend: &B, config: &ModelConfig, w: &Weights) -> Result<Self> {
+        let vision = VisionTransformerConfig::of(config)?;
+        let (width, embed_dim) = (vision.width, config.embed_dim);
+        let norm = vision.norms();
+        let [rows, columns] = vision.grid();
+        let positions = [1 + rows * columns, width];
+        let resizable = w.adapt("positional_embedding", move |stored| {
+            let table = HostTensor::new(stored.info.dims.clone(), stored.to_f32())?;
+            resize_positions(&table, [rows, columns])
+        });
+        let pooler = |name: &str, queries: usize| {
+            let heads = vision.attn_pooler_heads;
+            let spec = AttentionalPoolerSpec { width: embed_dim, context_width: width, heads, queries };
+            AttentionalPooler::new(backend, &w.scope(name), &spec)
+        };
+        let pool = match vision.attentional_pool {
+            AttentionalPool::Switch(false) if vision.final_ln_after_pool => Pool::NormLast,
+            AttentionalPool::Switch(false) => Pool::NormFirst,
+            AttentionalPool::Switch(true) => {
+                Pool::Attention(pooler("attn_pool", vision.attn_pooler_queries)?)
+            }
+            AttentionalPool::Pair(kind) => Pool::AttentionPair {
+                kind,
+                tokens: pooler("attn_pool", vision.attn_pooler_queries)?,
+                contrastive: pooler("attn_pool_contrastive", 1)?,
+            },
+        };
+        let pool_width = match vision.attentional_pool {
+            AttentionalPool::Switch(false) => width,
+            _ => embed_dim,
+        };
+        Ok(Self {
+            names: Names {
+                conv1: w.path("conv1"),
+                positional_embedding: w.path("positional_embedding"),
+                ln_pre: w.path("ln_pre"),
+                attn_pool: w.path("attn_pool"),
+                attn_pool_contrastive: w.path("attn_pool_contrastive"),
+            },
+            conv1: backend.prepare_conv2d(
+                &w.scope("conv1"),
+                &Conv2dSpec::patches(3, width, vision.patch_size.to_array()),
+            )?,
+            class_embedding: backend.param(w, "class_embedding", &[width])?,
+            positional_embedding: backend.param(&resizable, "positional_embedding", &positions)?,
+            ln_pre: match vision.no_ln_pre {
+                true => None,
+                false => Some(backend.prepare_norm(&w.scope("ln_pre"), &norm.spec(width))?),
+            },
+            transformer: Transformer::new(
+                backend,
+                &w.scope("transformer"),
+                vision.layers,
+                &vision.block(config.quick_gelu)?,
+            )?,
+            pool,
+            pool_type: vision.pool_type,
+            ln_post: backend.prepare_norm(&w.scope("ln_post"), &norm.spec(pool_width))?,
+            proj: backend.prepare_linear(w, &LinearSpec::projection("proj", pool_width, embed_dim))?,
+        })
+    }
+
+    /// Patches with class token and positions: `[N, 3, H, W] -> [N, 1 + grid, width]`.
+    fn embed(&self, backend: &B, pixels: &B::Tensor, taps: &mut Taps<B::Tensor>) -> Result<B::Tensor> {
+        let patches = backend.conv2d(pixels, &self.conv1)?;
+        let patches = backend.rearrange(&patches, Rearrange::SpatialToTokens)?;
+        taps.offer(&self.names.conv1, &patches);
+        let class = backend.rearrange(&self.class_embedding, Rearrange::Unsqueeze(0))?;
+        let class = backend.rearrange(&class, Rearrange::Unsqueeze(0))?;
+        let x = backend.cat(&[&backend.expand_batch(&class, &patches)?, &patches], 1)?;
+        let x = backend.binary(BinaryOp::Add, &x, &self.positional_embedding)?;
+        taps.offer(&self.names.positional_embedding, &x);
+        let Some(ln_pre) = &self.ln_pre else { return Ok(x) };
+        let x = backend.norm(&x, ln_pre)?;
+        taps.offer(&self.names.ln_pre, &x);
+        Ok(x)
+    }
+
+    /// `pool_type` applied to `[N, L, width]`, and the tokens that it leaves beside the result.
+    fn global_pool(&self, backend: &B, x: B::Tensor) -> Result<TowerOutput<B::Tensor>> {
+        if self.pool_type == VisionPool::None {
+            return Ok(TowerOutput { pooled: x.clone(), tokens: x });
+        }
+        let length = backend.dims(&x).get(1).cloned().unwrap_or(Dim::Fixed(0));
+        let (zero, one) = (Dim::Fixed(0), Dim::Fixed(1));
+        let tokens = backend.slice(&x, 1, &one, &length)?;
+        let pooled = match self.pool_type {
+            VisionPool::Avg => backend.reduce(&tokens, ReduceOp::Mean, 1)?,
+            _ => backend.rearrange(&backend.slice(&x, 1, &zero, &one)?, Rearrange::Squeeze(1))?,
+        };
+        Ok(TowerOutput { pooled, tokens })
+    }
+
+    fn pool(&self, backend: &B, x: B::Tensor, taps: &mut Taps<B::Tensor>) -> Result<TowerOutput<B::Tensor>> {
+        match &self.pool {
+            Pool::NormFirst => self.global_pool(backend, backend.norm(&x, &self.ln_post)?),
+            Pool::NormLast => {
+                let TowerOutput { pooled, tokens } = self.global_pool(backend, x)?;
+                Ok(TowerOutput { pooled: backend.norm(&pooled, &self.ln_post)?, tokens })
+            }
+            Pool::Attention(pooler) => {
+                let queries = pooler.forward(backend, &x)?;
+                taps.offer(&self.names.attn_pool, &queries);
+                self.global_pool(backend, backend.norm(&queries, &self.ln_post)?)
+            }
+            Pool::AttentionPair { kind, tokens, contrastive } => {
+                let x = backend.norm(&x, &self.ln_post)?;
+                let tokens = tokens.forward(backend, &x)?;
+                taps.offer(&self.names.attn_pool, &tokens);
+                let context = match kind {
+                    PoolerPair::Parallel => &x,
+                    PoolerPair::Cascade => &tokens,
+                };
+                let pooled = contrastive.forward(backend, context)?;
+                taps.offer(&self.names.attn_pool_contrastive, &pooled);
+                Ok(TowerOutput { pooled, tokens })
+            }
+        }
+    }
+}
+
+impl<B: Backend> ImageTower<B> for VisionTransformer<B> {
+    fn forward(
+        &self,
+        backend: &B,
+        pixels: &B::Tensor,
+        taps: &mut Taps<B::Tensor>,
+    ) -> Result<TowerOutput<B::Tensor>> {
+        let x = self.embed(backend, pixels, taps)?;
+        let x = self.transformer.forward(backend, x, None, taps)?;
+        let TowerOutput { pooled, tokens } = self.pool(backend, x, taps)?;
+        Ok(TowerOutput { pooled: backend.linear(&pooled, &self.proj)?, tokens })
+    }
+}
