@@ -48,6 +48,18 @@ pub enum WeightsError {
         /// The dimensions in the checkpoint.
         found: Vec<usize>,
     },
+    /// A tensor has an element type that no model here uses (8-bit floats, complex numbers, quantised storage).
+    #[error(
+        "{origin}: tensor `{name}` has elements of type {dtype}, which can't be read; convert it to f32, f16 or bf16"
+    )]
+    UnsupportedDType {
+        /// The checkpoint.
+        origin: String,
+        /// The tensor's name.
+        name: String,
+        /// The element type, as the checkpoint's format calls it.
+        dtype: String,
+    },
     /// The checkpoint as a whole doesn't fit the model; the report says tensor by tensor why.
     #[error("{origin}: the checkpoint doesn't fit the model\n{report}")]
     Incompatible {
@@ -56,4 +68,11 @@ pub enum WeightsError {
         /// Missing, mismatched and unused tensors.
         report: Box<super::LoadReport>,
     },
+}
+
+impl WeightsError {
+    /// A missing tensor, with no guess at which one was meant.
+    pub(super) fn missing(origin: String, name: &str, dims: &[usize]) -> Self {
+        Self::Missing { origin, name: name.to_owned(), dims: dims.to_vec(), hint: None }
+    }
 }

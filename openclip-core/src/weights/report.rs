@@ -88,3 +88,16 @@ impl fmt::Display for LoadReport {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_counted() {
+        let unused = (0..SHOWN + 5).map(|i| format!("t{i}")).collect();
+        let shown = LoadReport { unused, ..LoadReport::default() }.to_string();
+        assert!(shown.contains("  unused `t7`\n  unused 5 more\n"), "{shown}");
+        assert_eq!(shown.lines().count(), SHOWN + 2);
+    }
+}

@@ -102,8 +102,13 @@ pub trait WeightSource: Send + Sync {
     fn names(&self) -> Vec<String>;
 
     /// Element type and dimensions of `name`, without reading it. A source that makes any tensor on request has
-    /// no stored dimensions and answers `None` here.
+    /// no stored dimensions and answers `None` here, as does one whose tensor has an element type that can't be read.
     fn info(&self, name: &str) -> Option<TensorInfo>;
+
+    /// What error messages call the tensor `name`: the name in the file where the source presents it under another.
+    fn display_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
 
     /// Whether the source makes any tensor on request, in the dimensions that [`read`](Self::read) asks for.
     fn is_generative(&self) -> bool {

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{LoadReport, MismatchedTensor, MissingTensor, TensorData, TensorInfo, WeightSource, WeightsError};
+use super::{
+    LoadReport, MismatchedTensor, MissingTensor, TensorData, TensorInfo, WeightSource, WeightsError,
+};
 use crate::{HostTensor, Result};
 
 /// Computes a tensor in the dimensions that the model needs from the one that the checkpoint has.
@@ -122,14 +124,12 @@ impl Weights {
         match self.shared.source.info(&path) {
             Some(info) if info.dims == dims || self.adapted.contains_key(&path) => Ok(()),
             Some(info) => {
-                let tensor =
-                    MismatchedTensor { name: path, expected: dims.to_vec(), found: info.dims };
                 if self.shared.survey {
+                    let tensor = MismatchedTensor { name: path, expected: dims.to_vec(), found: info.dims };
                     lock(&self.shared.mismatched).push(tensor);
                     return Ok(());
                 }
-                let MismatchedTensor { name, expected, found } = tensor;
-                Err(WeightsError::Mismatched { origin: self.origin(), name, expected, found }.into())
+                Err(self.mismatched(&path, dims, info.dims).into())
             }
             None => {
                 if self.shared.survey {
@@ -137,11 +137,25 @@ impl Weights {
                     lock(&self.shared.missing).push(tensor);
                     return Ok(());
                 }
-                let hint = nearest(&path, &self.shared.source.names());
-                Err(WeightsError::Missing { origin: self.origin(), name: path, dims: dims.to_vec(), hint }
-                    .into())
+                let names = self.shared.source.names();
+                if names.contains(&path) {
+                    // Stored, but not describable: the source's own error says why.
+                    return self.shared.source.read(&path, dims).map(drop).map_err(Into::into);
+                }
+                Err(WeightsError::Missing {
+                    origin: self.origin(),
+                    name: self.shared.source.display_name(&path),
+                    dims: dims.to_vec(),
+                    hint: nearest(&path, &names).map(|near| self.shared.source.display_name(&near)),
+                }
+                .into())
             }
         }
+    }
+
+    fn mismatched(&self, path: &str, expected: &[usize], found: Vec<usize>) -> WeightsError {
+        let name = self.shared.source.display_name(path);
+        WeightsError::Mismatched { origin: self.origin(), name, expected: expected.to_vec(), found }
     }
 
     /// Reads `name`, which must have dimensions `dims`.
@@ -160,14 +174,7 @@ impl Weights {
             _ => data,
         };
         if data.info.dims != dims {
-            let found = data.info.dims;
-            return Err(WeightsError::Mismatched {
-                origin: self.origin(),
-                name: path,
-                expected: dims.to_vec(),
-                found,
-            }
-            .into());
+            return Err(self.mismatched(&path, dims, data.info.dims).into());
         }
         Ok(data)
     }
@@ -178,7 +185,8 @@ impl Weights {
     }
 
     /// The account so far. Stored tensors count as unused when they lie below one of `scopes` (all of them when
-    /// `scopes` is empty) and weren't asked for.
+    /// `scopes` is empty) and weren't asked for. Names are those of the file, where the source presents its tensors
+    /// under others ([`WeightSource::display_name`]).
     pub fn report(&self, scopes: &[&str]) -> LoadReport {
         let requests = self.requests();
         let requested: HashSet<&str> = requests.iter().map(|(name, _)| name.as_str()).collect();
@@ -196,28 +204,137 @@ impl Weights {
         }
         unused.retain(|name| within(name));
         unused.sort();
-        let mismatched = lock(&self.shared.mismatched).clone();
+        let mut mismatched = lock(&self.shared.mismatched).clone();
         let failed: HashSet<&str> = missing
             .iter()
             .map(|tensor| tensor.name.as_str())
             .chain(mismatched.iter().map(|tensor| tensor.name.as_str()))
             .collect();
+        let display = |name: &String| self.shared.source.display_name(name);
         let applied = requests
             .iter()
             .map(|(name, _)| name)
             .filter(|name| !failed.contains(name.as_str()))
-            .cloned()
+            .map(display)
             .collect();
+        unused.iter_mut().for_each(|name| *name = display(name));
+        for tensor in &mut missing {
+            tensor.name = display(&tensor.name);
+            tensor.hint = tensor.hint.as_ref().map(display);
+        }
+        for tensor in &mut mismatched {
+            tensor.name = display(&tensor.name);
+        }
         LoadReport { applied, missing, mismatched, unused }
     }
 }
 
-/// The name among `names` that is most like `name`, if any is near enough to be a likely slip.
+/// The name among `names` that is most like `name`, if any is near enough to be a likely slip. Another layer of the
+/// same model isn't: a name that differs only in its numbers is no slip.
 fn nearest(name: &str, names: &[String]) -> Option<String> {
+    let pattern = numbers_erased(name);
     names
         .iter()
+        .filter(|candidate| numbers_erased(candidate) != pattern)
         .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
         .filter(|(similarity, _)| *similarity >= 0.7)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate.clone())
+}
+
+/// `name` with every number in it replaced by `#`.
+fn numbers_erased(name: &str) -> String {
+    let mut erased = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '0'..='9' if erased.ends_with('#') => {}
+            '0'..='9' => erased.push('#'),
+            c => erased.push(c),
+        }
+    }
+    erased
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture::MemorySource, *};
+
+    const TENSORS: [(&str, &[usize]); 5] = [
+        ("visual.conv1.weight", &[4, 3, 2, 2]),
+        ("visual.blocks.0.weight", &[4]),
+        ("visual.blocks.1.weight", &[4]),
+        ("text.ln_final.bias", &[2]),
+        ("logit_scale", &[]),
+    ];
+
+    fn source() -> Arc<dyn WeightSource> {
+        Arc::new(MemorySource::new("model.bin", &TENSORS))
+    }
+
+    #[test]
+    fn a_missing_tensor_is_named_with_the_one_that_was_probably_meant() {
+        let weights = Weights::new(source()).scope("visual");
+        let message = |name: &str| weights.require(name, &[4]).unwrap_err().to_string();
+        assert_eq!(
+            message("conv.weight"),
+            "model.bin: tensor `visual.conv.weight` [4] is missing; did you mean `visual.conv1.weight`?"
+        );
+        assert_eq!(message("class_embedding"), "model.bin: tensor `visual.class_embedding` [4] is missing");
+        // The other layers are there, but they aren't what was meant.
+        assert_eq!(message("blocks.2.weight"), "model.bin: tensor `visual.blocks.2.weight` [4] is missing");
+    }
+
+    #[test]
+    fn a_mismatch_has_both_dimensions() {
+        let error =
+            Weights::new(source()).read("visual.conv1.weight", &[4, 3, 1, 1]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "model.bin: tensor `visual.conv1.weight` has dimensions [4, 3, 2, 2], the model needs [4, 3, 1, 1]"
+        );
+    }
+
+    #[test]
+    fn a_survey_collects_what_would_be_errors() {
+        let weights = Weights::survey(source());
+        let visual = weights.scope("visual");
+        visual.require("conv1.weight", &[4, 3, 2, 2]).unwrap();
+        visual.require("blocks.0.weight", &[5]).unwrap();
+        visual.require("blocks.1.wieght", &[4]).unwrap();
+        let report = weights.report(&["visual"]);
+        assert!(!report.is_complete());
+        assert_eq!(report.applied, ["visual.conv1.weight"]);
+        assert_eq!(report.unused, ["visual.blocks.1.weight"]);
+        let [mismatched] = &report.mismatched[..] else { panic!("{report:?}") };
+        assert_eq!((&*mismatched.name, &*mismatched.found), ("visual.blocks.0.weight", &[4][..]));
+        let [missing] = &report.missing[..] else { panic!("{report:?}") };
+        assert_eq!(missing.hint.as_deref(), Some("visual.blocks.1.weight"));
+        assert_eq!(
+            report.to_string(),
+            "  missing `visual.blocks.1.wieght` [4]; did you mean `visual.blocks.1.weight`?\n  \
+             mismatched `visual.blocks.0.weight`: [4] in the checkpoint, [5] in the model\n  \
+             unused `visual.blocks.1.weight`\n  1 applied, 1 missing, 1 mismatched, 1 unused"
+        );
+    }
+
+    #[test]
+    fn one_tower_does_not_miss_the_others_tensors() {
+        let weights = Weights::new(source());
+        weights.scope("text").require("ln_final.bias", &[2]).unwrap();
+        weights.require("logit_scale", &[]).unwrap();
+        assert_eq!(weights.report(&["text", "logit_scale"]).unused, [""; 0]);
+        assert_eq!(weights.report(&["vis"]).unused, [""; 0], "a scope is whole components");
+        assert_eq!(weights.report(&[]).unused.len(), 3);
+    }
+
+    #[test]
+    fn an_adapted_tensor_may_have_other_dimensions() {
+        let weights = Weights::new(source())
+            .adapt("text.ln_final.bias", |stored| HostTensor::new([1, 2], stored.to_f32()));
+        assert_eq!(weights.scope("text").read("ln_final.bias", &[1, 2]).unwrap().info.dims, [1, 2]);
+        // Stored as the model needs it: nothing is computed.
+        assert_eq!(weights.read("text.ln_final.bias", &[2]).unwrap().info.dims, [2]);
+        let error = weights.read("text.ln_final.bias", &[3]).unwrap_err().to_string();
+        assert!(error.contains("has dimensions [1, 2], the model needs [3]"), "{error}");
+    }
 }
