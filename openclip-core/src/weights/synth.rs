@@ -79,12 +79,17 @@ impl Generator {
         }
     }
 
-    /// As [`fill`](Self::fill), into the little-endian bytes that a checkpoint would hold.
-    fn fill_bytes(&self, out: &mut [u8]) {
-        let mut index = 0_u32;
-        for value in out.as_chunks_mut::<4>().0 {
-            *value = self.value(index).to_le_bytes();
-            index = index.wrapping_add(1);
+    /// Appends the tensor's first `count` values as the little-endian bytes that a checkpoint would hold.
+    fn append_bytes(&self, count: usize, out: &mut Vec<u8>) {
+        let mut values = [0.0; 1024];
+        let mut bytes = [0; 4 * 1024];
+        for start in (0..count).step_by(values.len()) {
+            self.fill(start, &mut values);
+            for (value, bytes) in values.iter().zip(bytes.as_chunks_mut::<4>().0) {
+                *bytes = value.to_le_bytes();
+            }
+            let wanted = (count - start).min(values.len());
+            out.extend_from_slice(bytes.get(..4 * wanted).unwrap_or(&bytes));
         }
     }
 }
@@ -143,18 +148,17 @@ impl WeightSource for SynthesisedWeights {
         let dims = self.stored.get(stem(name)).map_or(dims, Vec::as_slice);
         let info = TensorInfo { dtype: DType::F32, dims: dims.to_vec() };
         let mut bytes = Vec::new();
-        let size = info.count().and_then(|count| count.checked_mul(DType::F32.size()));
-        match size {
-            Some(size) if bytes.try_reserve_exact(size).is_ok() => bytes.resize(size, 0),
-            _ => {
-                return Err(WeightsError::Malformed {
-                    path: self.origin().into(),
-                    format: "tensor",
-                    message: format!("`{name}` {dims:?} doesn't fit in memory"),
-                });
-            }
-        }
-        Generator::parameter(name, dims).fill_bytes(&mut bytes);
+        let count = info.count().filter(|count| {
+            count.checked_mul(DType::F32.size()).is_some_and(|size| bytes.try_reserve_exact(size).is_ok())
+        });
+        let Some(count) = count else {
+            return Err(WeightsError::Malformed {
+                path: self.origin().into(),
+                format: "tensor",
+                message: format!("`{name}` {dims:?} doesn't fit in memory"),
+            });
+        };
+        Generator::parameter(name, dims).append_bytes(count, &mut bytes);
         Ok(TensorData { info, bytes: Cow::Owned(bytes) })
     }
 }
