@@ -6,6 +6,17 @@
 //!
 //! [`open_checkpoint`] opens a file of any supported format, [`CanonicalLayout`] presents it under the names that
 //! model code asks for.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use openclip_core::weights::{CanonicalLayout, Weights, open_checkpoint};
+//!
+//! let checkpoint = open_checkpoint("open_clip_pytorch_model.bin")?;
+//! let weights = Weights::new(Arc::new(CanonicalLayout::new(checkpoint)));
+//! let norm = weights.scope("text").scope("ln_final");
+//! println!("{:?}", norm.read("weight", &[512])?.to_f32());
+//! # Ok::<(), openclip_core::Error>(())
+//! ```
 
 mod bytes;
 mod counting;
