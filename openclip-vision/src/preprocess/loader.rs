@@ -1,0 +1,267 @@
+//! Many images at once: decoding and preparing on background threads while the caller encodes the batch before.
+//!
+//! Memory is bounded: at most [`BatchLoader::prefetch`](LoaderOptions::prefetch) batches are finished or under way
+//! besides the one that the caller holds. Items stay in input order, and an image that fails is an error of its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use openclip_core::HostTensor;
+
+use super::decode::DecodeOptions;
+use super::error::ImageError;
+use super::image::DecodedImage;
+use super::pipeline::Preprocessor;
+
+/// Where an image comes from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ImageSource {
+    /// A file.
+    Path(PathBuf),
+    /// A file in memory.
+    Bytes {
+        /// Name for error messages.
+        name: String,
+        /// The file's content.
+        bytes: Vec<u8>,
+    },
+    /// An image that is already decoded.
+    Image(DecodedImage),
+}
+
+impl<P: Into<PathBuf>> From<P> for ImageSource {
+    fn from(path: P) -> Self {
+        Self::Path(path.into())
+    }
+}
+
+/// How a [`BatchLoader`] works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoaderOptions {
+    /// Images per batch.
+    pub batch_size: usize,
+    /// Background threads.
+    pub threads: usize,
+    /// Batches that are prepared ahead of the caller.
+    pub prefetch: usize,
+    /// Decoding limits.
+    pub decode: DecodeOptions,
+}
+
+impl Default for LoaderOptions {
+    /// Batches of 32, a thread per core, two batches ahead.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { batch_size: 32, threads, prefetch: 2, decode: DecodeOptions::default() }
+    }
+}
+
+impl LoaderOptions {
+    /// The same with another batch size (at least 1).
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size.max(1);
+        self
+    }
+
+    /// The same with another number of threads (at least 1).
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// The same with another number of batches ahead (at least 1).
+    pub fn with_prefetch(mut self, prefetch: usize) -> Self {
+        self.prefetch = prefetch.max(1);
+        self
+    }
+
+    /// The same with other decoding limits.
+    pub fn with_decode(mut self, decode: DecodeOptions) -> Self {
+        self.decode = decode;
+        self
+    }
+}
+
+/// A batch of prepared images.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Batch {
+    /// Position of the batch's first source among all sources.
+    pub first: usize,
+    /// The images that could be prepared, in order: `[N, 3, H, W]`. `N` is zero when all of them failed.
+    pub pixels: HostTensor,
+    /// One entry per source: its row in [`Self::pixels`], or why there is none.
+    pub items: Vec<Result<usize, ImageError>>,
+}
+
+/// What a worker hands back: the position of the source and its pixels or error.
+type Prepared = (usize, Result<Vec<f32>, ImageError>);
+
+/// An iterator of [`Batch`]es over many image sources.
+///
+/// ```
+/// use openclip_vision::preprocess::{BatchLoader, LoaderOptions, PreprocessConfig, Preprocessor};
+///
+/// let preprocessor = Preprocessor::new(PreprocessConfig::default())?;
+/// let options = LoaderOptions::default().with_batch_size(2).with_threads(2);
+/// let batches: Vec<_> = BatchLoader::new(preprocessor, ["a.png", "b.png", "c.png"], options).collect();
+/// assert_eq!(batches.len(), 2);
+/// // None of these files exists: the batches hold no pixels, and three errors that name the files.
+/// assert_eq!(batches[0].pixels.dims(), [0, 3, 224, 224]);
+/// assert!(batches[1].items[0].as_ref().unwrap_err().to_string().starts_with("c.png: "));
+/// # Ok::<(), openclip_core::Error>(())
+/// ```
+pub struct BatchLoader {
+    /// Tells the workers to start nothing more.
+    stopped: Arc<AtomicBool>,
+    /// Gives a permit to start the next source; dropped to wake the workers when they should stop.
+    permits: Option<mpsc::Sender<()>>,
+    results: mpsc::Receiver<Prepared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Results that came before their turn.
+    early: BTreeMap<usize, Result<Vec<f32>, ImageError>>,
+    size: (usize, usize),
+    batch_size: usize,
+    next: usize,
+}
+
+/// What the workers share.
+struct Queue<I> {
+    stopped: Arc<AtomicBool>,
+    sources: Mutex<std::iter::Enumerate<I>>,
+    permits: Mutex<mpsc::Receiver<()>>,
+}
+
+impl<I: Iterator> Queue<I> {
+    /// The next source, once there is a permit for it. A permit and its source are taken under one lock, so that
+    /// sources start in order.
+    fn next(&self) -> Option<(usize, I::Item)> {
+        let permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+        permits.recv().ok()?;
+        if self.stopped.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+}
+
+impl BatchLoader {
+    /// Starts to prepare `sources`.
+    pub fn new<S, I>(preprocessor: Preprocessor, sources: S, options: LoaderOptions) -> Self
+    where
+        S: IntoIterator<Item = I, IntoIter: Send + 'static>,
+        I: Into<ImageSource>,
+    {
+        let size = preprocessor.size();
+        let (permits, permit_receiver) = mpsc::channel();
+        let (result_sender, results) = mpsc::channel();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let queue = Arc::new(Queue {
+            stopped: Arc::clone(&stopped),
+            sources: Mutex::new(sources.into_iter().enumerate()),
+            permits: Mutex::new(permit_receiver),
+        });
+        let batch_size = options.batch_size.max(1);
+        for _ in 0..batch_size.saturating_mul(options.prefetch.max(1)) {
+            // The receiver lives in the queue above.
+            let _ = permits.send(());
+        }
+        let preprocessor = Arc::new(preprocessor);
+        let workers = (0..options.threads.max(1))
+            .map(|_| {
+                let (queue, preprocessor) = (Arc::clone(&queue), Arc::clone(&preprocessor));
+                let results = result_sender.clone();
+                std::thread::spawn(move || {
+                    while let Some((position, source)) = queue.next() {
+                        let prepared = prepare(&preprocessor, source.into(), &options.decode);
+                        if results.send((position, prepared)).is_err() {
+                            break;
+                        }
+                    }
+                })
+            })
+            .collect();
+        Self {
+            stopped,
+            permits: Some(permits),
+            results,
+            workers,
+            early: BTreeMap::new(),
+            size,
+            batch_size,
+            next: 0,
+        }
+    }
+
+    /// The next source's result, or `None` after the last.
+    fn next_item(&mut self) -> Option<Result<Vec<f32>, ImageError>> {
+        loop {
+            if let Some(prepared) = self.early.remove(&self.next) {
+                self.next += 1;
+                if let Some(permits) = &self.permits {
+                    // A closed channel only means that all sources are under way.
+                    let _ = permits.send(());
+                }
+                return Some(prepared);
+            }
+            let (position, prepared) = self.results.recv().ok()?;
+            self.early.insert(position, prepared);
+        }
+    }
+}
+
+fn prepare(
+    preprocessor: &Preprocessor,
+    source: ImageSource,
+    options: &DecodeOptions,
+) -> Result<Vec<f32>, ImageError> {
+    let image = match source {
+        ImageSource::Path(path) => DecodedImage::open_with(path, options)?,
+        ImageSource::Bytes { name, bytes } => DecodedImage::from_bytes_with(name, &bytes, options)?,
+        ImageSource::Image(image) => image,
+    };
+    let mut pixels = vec![0.0; preprocessor.output_len()];
+    preprocessor.prepare_into(&image, &mut pixels)?;
+    Ok(pixels)
+}
+
+impl Iterator for BatchLoader {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let first = self.next;
+        let (height, width) = self.size;
+        let mut data = Vec::new();
+        let mut items = Vec::new();
+        let mut rows = 0;
+        while items.len() < self.batch_size {
+            let Some(item) = self.next_item() else { break };
+            items.push(item.map(|pixels| {
+                data.extend_from_slice(&pixels);
+                rows += 1;
+                rows - 1
+            }));
+        }
+        if items.is_empty() {
+            return None;
+        }
+        let pixels = HostTensor::new([rows, 3, height, width], data).ok()?;
+        Some(Batch { first, pixels, items })
+    }
+}
+
+impl Drop for BatchLoader {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.permits = None;
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has already printed why.
+            let _ = worker.join();
+        }
+    }
+}
