@@ -25,8 +25,8 @@ class Case:
     about: str = ""
     options: dict = field(default_factory=dict)
     towers: tuple = TOWERS
-    # Text lengths, begin and end tokens included; None for the usual short, half and full.
-    lengths: tuple | None = None
+    # Tokens per text when it isn't the context length.
+    input_length: int | None = None
     end_token: int | None = None
 
     @property
@@ -61,17 +61,16 @@ TEXT = {"context_length": 12, "vocab_size": 500, "width": 48, "heads": 3, "layer
 EMBED_DIM = 40
 
 
-def _made(name, about, vision=None, text=None, options=None, towers=None, lengths=None, end_token=None, **model):
+def _made(name, about, vision=None, text=None, options=None, input_length=None, end_token=None, **model):
     config = {
         "embed_dim": EMBED_DIM,
         "vision_cfg": {**VISION, **(vision or {})},
         "text_cfg": {**TEXT, **(text or {})},
         **model,
     }
-    if towers is None:
-        changed = {"image": vision, "text": text}
-        towers = tuple(tower for tower in TOWERS if changed[tower] is not None) or TOWERS
-    return Case("made-" + name, config, about, options or {}, towers, lengths, end_token)
+    changed = {"image": vision, "text": text}
+    towers = tuple(tower for tower in TOWERS if changed[tower] is not None) or TOWERS
+    return Case("made-" + name, config, about, options or {}, towers, input_length, end_token)
 
 
 def _both(name, about, **fields):
@@ -200,6 +199,15 @@ def _text() -> list[Case]:
         ),
         _made("text-final-ln", "final_ln_after_pool ignored", text={"final_ln_after_pool": True, "pool_type": "none"}),
         _made("pad-id", "pad_id alone hides nothing", text={"pad_id": 7, "no_causal_mask": True}),
+        _made(
+            "short-bidirectional",
+            "fewer tokens than the context has",
+            text={"no_causal_mask": True, "pool_type": "last"},
+            input_length=8,
+            **custom,
+        ),
+        _made("short-embed-cls", "the class token follows the last token given", text=cls, input_length=8, **custom),
+        _made("proj-other", "any other proj_type means linear", text={"proj_type": "mlp"}),
         _made("proj-none", "no projection: the text's own width", text={"proj_type": "none"}),
         _made("proj-bias", "projection with bias", text={"proj_bias": True}),
         _made("proj-none-bias", "no projection, so no bias", text={"proj_type": "none", "proj_bias": True}, **custom),

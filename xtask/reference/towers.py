@@ -96,7 +96,7 @@ def token_ids(case: Case, length: int) -> np.ndarray:
     vocabulary = text_cfg.get("vocab_size", 49408)
     end = vocabulary - 1 if case.end_token is None else case.end_token
     rows = np.full((3, length), text_cfg.get("pad_id", 0), dtype=np.int64)
-    for row, total in enumerate(case.lengths or (max(3, length // 6), length // 2, length)):
+    for row, total in enumerate((max(3, length // 6), length // 2, length)):
         content = 1 + synth.hash32(f"tokens.{row}", 0, total - 2) % np.uint32(vocabulary - 3)
         rows[row, :total] = [vocabulary - 2, *content, end]
     return rows
@@ -186,7 +186,7 @@ def run_text(model: nn.Module, case: Case) -> dict:
     text = getattr(model, "text", model)
     pool_type = text.pool_type if hasattr(text, "pool_type") else text.text_pool_type
     appended = getattr(text, "cls_emb", None) is not None
-    ids = token_ids(case, text.context_length)
+    ids = token_ids(case, case.input_length or text.context_length)
     length = ids.shape[1] + appended
 
     # The positions that an embedding can depend on: a causal tower stops at the pooled one, and padding that is masked
