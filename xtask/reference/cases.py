@@ -1,5 +1,5 @@
-"""What is compared: published architectures of the reference, and small made-up configurations for everything that no
-published architecture uses.
+"""What is compared: published architectures of the reference, and small made-up configurations for everything that
+no published architecture uses.
 
 A case is a model configuration in the reference's JSON form, the options that change it when it is built, and the towers
 that are run.
@@ -163,13 +163,15 @@ def _vision() -> list[Case]:
         _made("head-width-24", "two heads of 32: the number of heads is rounded down", {"head_width": 24}),
         _made("head-width-64", "one head", {"head_width": 64}),
         _made("image-wide", "more columns than rows", {"image_size": [24, 56]}),
-        _made("image-tall", "more rows than columns, all patches of 4x16", {"image_size": [48, 32], "patch_size": [4, 16]}),
+        _made("image-tall", "oblong patches of 4x16", {"image_size": [48, 32], "patch_size": [4, 16]}),
         _made("image-remainder", "an image that is no multiple of the patch", {"image_size": [35, 30]}),
         _made("patch-dropout", "inert outside training", {"patch_dropout": 0.5}),
         _made(
             "image-combination",
             "pooler, no ln_pre, LayerScale, wide image, QuickGELU and custom blocks together",
-            pooler(no_ln_pre=True, ls_init_value=0.1, image_size=[32, 48], pool_type="avg", qk_norm=True, scale_fc=True),
+            pooler(
+                no_ln_pre=True, ls_init_value=0.1, image_size=[32, 48], pool_type="avg", qk_norm=True, scale_fc=True
+            ),
             quick_gelu=True,
         ),
         _made("one-layer", "a single block, no other between first and last", {"layers": 1}, {"layers": 1}),
@@ -229,7 +231,14 @@ def _text() -> list[Case]:
             init_logit_bias=-10,
             **custom,
         ),
-        _made("nonscalar-logits", "scale and bias of shape [1]", {}, {}, init_logit_bias=-10, nonscalar_logit_scale=True),
+        _made(
+            "nonscalar-logits",
+            "scale and bias of shape [1]",
+            {},
+            {},
+            init_logit_bias=-10,
+            nonscalar_logit_scale=True,
+        ),
     ]
 
 
