@@ -1,1 +1,10 @@
-//! placeholder
+//! Tokenizers and text towers of OpenCLIP models.
+//!
+//! [`tokenizer`] turns texts into token ids, exactly as the Python reference does. [`transformer`] is the native text
+//! tower, written over the backend seam of `openclip-core`.
+
+pub mod tokenizer;
+pub mod transformer;
+
+pub use tokenizer::{Clean, ClipTokenizer, ClipTokenizerBuilder, Tokenizer};
+pub use transformer::{TextTransformer, TextTransformerConfig, TextTransformerFamily};
