@@ -535,3 +535,42 @@ fn a_direct_address_is_verified_and_cached() {
         assert!(matches!(error, HubError::InvalidName { .. }), "{hostile}: {error}");
     }
 }
+
+#[test]
+fn whatever_fails_only_the_right_file_lands() {
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut landed = 0;
+    for round in 0..40 {
+        let setup = setup();
+        let mut config = setup.config();
+        config.retries = 2;
+        let faults: Vec<_> = (0..random(6))
+            .map(|_| match random(5) {
+                0 => Fault::Cut(random(400_001) as usize),
+                1 => Fault::Corrupt,
+                2 => Fault::IgnoreRange,
+                3 => Fault::Status(503),
+                _ => Fault::ContentsStatus(500),
+            })
+            .collect();
+        for fault in &faults {
+            setup.server.fail(fault.clone(), 1);
+        }
+        // A few processes, one after the other, each going on with what the one before has left.
+        for _ in 0..3 {
+            match Hub::new(config.clone()).fetch(&weights()) {
+                Ok(path) => {
+                    assert_eq!(fs::read(path).unwrap(), setup.weights, "round {round}: {faults:?}");
+                    landed += 1;
+                    break;
+                }
+                Err(_) => setup.assert_nothing_landed(),
+            }
+        }
+    }
+    assert!(landed > 30, "most rounds end well, and {landed} did");
+}

@@ -1,6 +1,6 @@
 //! The bundled registry: every record reads, it is what the reference has, and names and tags resolve.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of a test")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "the helpers of a test")]
 
 #[path = "support/hub_server.rs"]
 mod hub_server;

@@ -55,7 +55,12 @@ pub(crate) struct Http {
 
 impl Http {
     pub fn new(config: &HubConfig) -> Self {
-        let agent = Agent::config_builder()
+        let mut builder = Agent::config_builder();
+        if is_loopback(&config.endpoint) {
+            // A proxy of the environment can't reach this machine's own addresses.
+            builder = builder.proxy(None);
+        }
+        let agent = builder
             .user_agent(concat!("openclip-zoo/", env!("CARGO_PKG_VERSION")))
             // A compressed answer would have another size and other byte ranges than the file.
             .accept_encoding("identity")
@@ -189,7 +194,7 @@ impl Http {
                 request = request.header(header::AUTHORIZATION, token.header());
             }
             let response = request.call().map_err(|source| SendError {
-                is_transient: is_transient_failure(&source),
+                is_transient: is_transient_failure(method, &source),
                 error: HubError::Connection { address: here.to_string(), source: source.into() },
             })?;
             if !response.status().is_redirection() || enough(response.headers()) {
@@ -248,14 +253,32 @@ fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-fn is_transient_failure(error: &ureq::Error) -> bool {
-    use ureq::Error::{ConnectionFailed, HostNotFound, Io, Timeout};
+/// Whether a request that got no answer may get one soon. The question for metadata comes first, so when it doesn't even
+/// reach the server there is no network, and the error should come at once; in the middle of a download it is worth waiting
+/// for the network to come back.
+fn is_transient_failure(method: Method, error: &ureq::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    use ureq::Error::{ConnectionFailed, HostNotFound, Io};
+    use ureq::Timeout::{Connect, Resolve};
     match error {
-        // Nobody listens there: waiting doesn't help, and the answer should come soon.
-        Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
-        Timeout(_) | ConnectionFailed | HostNotFound => true,
+        HostNotFound | ConnectionFailed | ureq::Error::Timeout(Connect | Resolve) => method == Method::Get,
+        Io(error) if matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable) => {
+            method == Method::Get
+        }
+        Io(_) | ureq::Error::Timeout(_) => true,
         _ => false,
     }
+}
+
+/// Whether an address is on this machine.
+fn is_loopback(endpoint: &str) -> bool {
+    let uri = endpoint.parse::<Uri>().ok();
+    let Some(host) = uri.as_ref().and_then(Uri::host) else { return false };
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// The pause that the server asks for, in seconds; the form with a date is not used by hubs.
@@ -306,6 +329,20 @@ mod tests {
             assert_eq!(resolve(&base, location).unwrap().to_string(), expected);
         }
         assert!(resolve(&base, "http://bad host/").is_none());
+    }
+
+    #[test]
+    fn loopback_addresses() {
+        for (endpoint, expected) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://localhost", true),
+            ("http://[::1]:9/hub", true),
+            ("https://huggingface.co", false),
+            ("http://10.0.0.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback(endpoint), expected, "{endpoint}");
+        }
     }
 
     #[test]

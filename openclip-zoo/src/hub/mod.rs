@@ -16,7 +16,8 @@
 //! - gives up on another process's download after ten seconds,
 //!
 //! and it brings an asynchronous runtime and some 280 crates. So this module makes its requests with `ureq`, and keeps to
-//! the same layout and the same variables, which the tests check.
+//! the same layout and the same variables, which the tests check. What it has and this hasn't is the Xet protocol; the hub
+//! serves the same files over plain HTTP.
 //!
 //! ```no_run
 //! use openclip_zoo::hub::{Hub, HubConfig, HubFile};

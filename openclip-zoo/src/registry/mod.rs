@@ -219,3 +219,54 @@ pub(crate) fn unknown_tag(architecture: &Architecture, tag: &str) -> Error {
     tags.extend(others.into_iter().map(str::to_owned));
     Error::UnknownTag { architecture: architecture.name.clone(), tag: tag.to_owned(), tags }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        family = "F"
+        [[architecture]]
+        name = "a"
+        profile = { mparams = 1.0, image_mparams = 1.0, text_mparams = 1.0 }
+        [architecture.config]
+        embed_dim = 8
+        [architecture.config.vision_cfg]
+        layers = 1
+        [architecture.config.text_cfg]
+        layers = 1
+        [[architecture.pretrained]]
+        tag = "t"
+        url = { address = "http://h/a", sha256 = "0123abcd" }
+        tokenizer = "clip"
+        quick_gelu = false
+        preprocess = { mean = [0, 0, 0], std = [1, 1, 1], interpolation = "bicubic", resize_mode = "shortest" }
+    "#;
+
+    #[test]
+    fn fields_that_nobody_knows_are_errors() {
+        assert_eq!(parse(TEXT).unwrap()[0].family, "F");
+        for (before, unknown) in [
+            ("family =", "familie = 1\n"),
+            ("name =", "nom = 1\n"),
+            ("embed_dim =", "embed_dims = 1\n"),
+            ("tag =", "tags = 1\n"),
+            ("mparams =", "nparams = 1, "),
+            ("address =", "port = 1, "),
+            ("mean =", "median = 1, "),
+        ] {
+            let text = TEXT.replacen(before, &format!("{unknown}{before}"), 1);
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains("unknown field"), "{unknown}: {error}");
+        }
+        let bad_digest = TEXT.replace("0123abcd", "0123");
+        assert!(parse(&bad_digest).unwrap_err().to_string().contains("sha256"));
+    }
+
+    #[test]
+    fn every_bundled_file_reads() {
+        for family in &BUNDLED {
+            assert!(!family.architectures().unwrap().is_empty(), "{}", family.origin);
+        }
+    }
+}
