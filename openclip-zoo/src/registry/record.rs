@@ -120,7 +120,7 @@ pub struct Address {
     pub sha256: Option<Sha256Digest>,
 }
 
-/// How images are prepared, in the reference's terms; the size is the architecture's unless it is given.
+/// How images are prepared, in the reference's terms. Their size is the architecture's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -133,9 +133,6 @@ pub struct Preprocess {
     pub interpolation: String,
     /// `shortest`, `longest` or `squash`.
     pub resize_mode: String,
-    /// Height and width, where they aren't the architecture's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<[usize; 2]>,
 }
 
 impl Pretrained {

@@ -1,14 +1,14 @@
 //! A complete `preprocess_cfg`: the reference's defaults, what the pretrained record or the checkpoint says on top, and the
 //! size that the image tower takes.
 
-use openclip_core::{Error, ModelConfig};
+use openclip_core::{Error, HeightWidth, ModelConfig};
 use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::registry::{Architecture, Preprocess};
 
 /// The reference's size where the configuration has none.
-const DEFAULT_IMAGE_SIZE: u64 = 224;
+const DEFAULT_IMAGE_SIZE: usize = 224;
 
 /// The reference's fields and defaults.
 fn defaults() -> Map<String, Value> {
@@ -27,9 +27,6 @@ fn defaults() -> Map<String, Value> {
 /// What a pretrained record says.
 pub(super) fn of_record(record: &Preprocess) -> Map<String, Value> {
     let mut fields = Map::new();
-    if let Some(size) = record.size {
-        fields.insert("size".to_owned(), json!(size));
-    }
     fields.insert("mean".to_owned(), json!(record.mean));
     fields.insert("std".to_owned(), json!(record.std));
     fields.insert("interpolation".to_owned(), json!(record.interpolation));
@@ -60,25 +57,14 @@ pub(super) fn complete(
         }
     }
     let size = match model.vision_cfg.get("image_size") {
-        Some(size) => image_size(size),
-        None => Some([DEFAULT_IMAGE_SIZE; 2]),
+        Some(size) => serde_json::from_value(size.clone()).ok(),
+        None => Some(HeightWidth::square(DEFAULT_IMAGE_SIZE)),
     };
-    let [height, width] = size.ok_or_else(|| {
+    let size = size.filter(|size| size.height > 0 && size.width > 0).ok_or_else(|| {
         Error::config(origin, "vision_cfg.image_size is neither a positive whole number nor [height, width]")
     })?;
-    fields.insert("size".to_owned(), json!([height, width]));
+    fields.insert("size".to_owned(), json!(size.to_array()));
     Ok(fields)
-}
-
-fn image_size(value: &Value) -> Option<[u64; 2]> {
-    let positive = |value: &Value| value.as_u64().filter(|&size| size > 0);
-    match value {
-        Value::Array(sides) => match sides.as_slice() {
-            [height, width] => Some([positive(height)?, positive(width)?]),
-            _ => None,
-        },
-        side => positive(side).map(|side| [side; 2]),
-    }
 }
 
 #[cfg(test)]
