@@ -1,8 +1,8 @@
 """What is compared: published architectures of the reference, and small made-up configurations for everything that
 no published architecture uses.
 
-A case is a model configuration in the reference's JSON form, the options that change it when it is built, and the towers
-that are run.
+A case is a model configuration in the reference's JSON form, the options that change it when it is built, and the
+towers that are run.
 """
 
 import copy
