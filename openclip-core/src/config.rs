@@ -90,6 +90,38 @@ impl CheckpointConfig {
     }
 }
 
+/// Changes to a configuration that a user may force, by the reference's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigOverrides {
+    /// Another input size; the position embedding is resized.
+    #[serde(rename = "force_image_size", skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<HeightWidth>,
+    /// Another number of tokens per text; the position embedding is resized.
+    #[serde(rename = "force_context_length", skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<usize>,
+    /// QuickGELU in the native towers.
+    #[serde(rename = "force_quick_gelu", skip_serializing_if = "std::ops::Not::not")]
+    pub quick_gelu: bool,
+    /// The text tower's parameters under `text.`.
+    #[serde(rename = "force_custom_text", skip_serializing_if = "std::ops::Not::not")]
+    pub custom_text: bool,
+}
+
+impl ConfigOverrides {
+    /// Makes the changes.
+    pub fn apply(&self, config: &mut ModelConfig) {
+        if let Some(HeightWidth { height, width }) = self.image_size {
+            config.vision_cfg.set("image_size", vec![height, width]);
+        }
+        if let Some(context_length) = self.context_length {
+            config.text_cfg.set("context_length", context_length);
+        }
+        config.quick_gelu |= self.quick_gelu;
+        config.custom_text |= self.custom_text;
+    }
+}
+
 /// A height and a width, which JSON may give as one number for both: `224` or `[224, 336]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "HeightWidthForm", into = "HeightWidthForm")]

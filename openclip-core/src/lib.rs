@@ -14,7 +14,7 @@ mod tensor;
 pub mod weights;
 
 pub use backend::{Backend, Precision};
-pub use config::{CheckpointConfig, HeightWidth, ModelConfig, TowerConfig};
+pub use config::{CheckpointConfig, ConfigOverrides, HeightWidth, ModelConfig, TowerConfig};
 pub use dims::{Dim, Dims, DisplayDims, Expression, Symbol};
 pub use encoder::{
     EagerImageEncoder, EagerTextEncoder, ImageEncoder, ImageFamily, ImageInfo, ImageTower, Taps, TextEncoder,

@@ -1,1 +1,46 @@
-//! placeholder
+//! OpenCLIP in Rust: embed, classify and compare images and texts with any OpenCLIP checkpoint, without Python.
+//!
+//! ```
+//! use openclip::{Clip, DecodedImage};
+//! # fn cat() -> &'static [u8] { openclip::zoo::emoji_clip::SAMPLE_IMAGES[0].png }
+//!
+//! let clip = Clip::builder("emoji-clip").build()?;
+//! let image = DecodedImage::from_bytes("cat.png", cat())?;
+//! let scores = clip.classify(&image, &["an emoji of cat face", "an emoji of rocket"])?;
+//! assert!(scores[0] > 0.9);
+//!
+//! let similarity = clip.encode_image(&image)?.cosine(&clip.encode_text(["an emoji of cat face"])?[0]);
+//! assert!(similarity > 0.25);
+//! # Ok::<(), openclip::Error>(())
+//! ```
+//!
+//! A hub model is loaded by name and tag, and a tower by itself with [`ClipBuilder::image_only`] or
+//! [`ClipBuilder::text_only`]:
+//!
+//! ```no_run
+//! # use openclip::Clip;
+//! let clip = Clip::builder("ViT-B-32").pretrained("laion2b_s34b_b79k").text_only().build()?;
+//! let embeddings = clip.encode_text(["a dog", "a cat"])?;
+//! # Ok::<(), openclip::Error>(())
+//! ```
+
+mod clip;
+mod error;
+pub mod templates;
+
+pub use clip::{AsImage, Clip, ClipBuilder, Embedding, Scoring, ZeroShotClassifier};
+pub use error::{Error, Result};
+pub use openclip_core as core;
+pub use openclip_core::{ConfigOverrides, HeightWidth, Precision, backend::DeviceSpec};
+pub use openclip_text as text;
+pub use openclip_vision as vision;
+pub use openclip_vision::preprocess::DecodedImage;
+pub use openclip_zoo as zoo;
+pub use openclip_zoo::build::BackendKind;
+
+/// The guides, so that their code is compiled and run with the documentation tests.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../docs/adding-an-architecture.md")]
+    struct AddingAnArchitecture;
+}

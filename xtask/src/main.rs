@@ -1,1 +1,42 @@
-fn main() {}
+//! `cargo xtask COMMAND`: tasks of the project that aren't part of what it ships.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod ci;
+mod tidy;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the OpenCLIP in Rust project")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare every architecture's numbers with the reference's and print the matrix
+    Conformance(xtask::conformance::Options),
+    /// Check formatting, lints and the project's own rules
+    Tidy,
+    /// All that has to pass before a change lands: tidy, tests, documentation, quick conformance
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Conformance(options) => xtask::conformance::run(&options),
+        Command::Tidy => tidy::run(),
+        Command::Ci => ci::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

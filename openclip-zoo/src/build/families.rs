@@ -1,0 +1,178 @@
+//! The families of towers that a model can be built from: the native ones, and whatever an application registers.
+//!
+//! A family is generic over backends; here the generic methods become one method per backend that is compiled in, so
+//! that families can be kept in a list.
+
+use std::sync::Arc;
+
+use openclip_core::{
+    Error, ImageEncoder, ImageFamily, ImageInfo, ModelConfig, Result, TextEncoder, TextFamily, TextInfo,
+    TowerConfig, Weights, backend::ShapeBackend,
+};
+use openclip_text::TextTransformerFamily;
+use openclip_vision::VisionTransformerFamily;
+
+use super::BackendOptions;
+
+/// An [`ImageFamily`] that can be kept beside others. Implemented for every family.
+pub trait AnyImageFamily: Send + Sync {
+    /// See [`ImageFamily::name`].
+    fn name(&self) -> &'static str;
+    /// See [`ImageFamily::accepts`].
+    fn accepts(&self, vision_cfg: &TowerConfig) -> bool;
+    /// See [`ImageFamily::info`].
+    fn info(&self, config: &ModelConfig) -> Result<ImageInfo>;
+    /// Asks `w` for every parameter of the tower, without reading any.
+    fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()>;
+    /// Builds the tower on the backend that `options` names.
+    fn encoder(
+        &self,
+        config: &ModelConfig,
+        w: &Weights,
+        options: &BackendOptions,
+    ) -> Result<Box<dyn ImageEncoder>>;
+}
+
+impl<F: ImageFamily> AnyImageFamily for F {
+    fn name(&self) -> &'static str {
+        ImageFamily::name(self)
+    }
+
+    fn accepts(&self, vision_cfg: &TowerConfig) -> bool {
+        ImageFamily::accepts(self, vision_cfg)
+    }
+
+    fn info(&self, config: &ModelConfig) -> Result<ImageInfo> {
+        ImageFamily::info(self, config)
+    }
+
+    fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()> {
+        self.build(&ShapeBackend, config, w).map(drop)
+    }
+
+    fn encoder(
+        &self,
+        config: &ModelConfig,
+        w: &Weights,
+        options: &BackendOptions,
+    ) -> Result<Box<dyn ImageEncoder>> {
+        match options.kind {
+            #[cfg(feature = "candle")]
+            super::BackendKind::Candle => {
+                let backend = options.candle()?;
+                let tower = self.build(&backend, config, w)?;
+                let info = ImageFamily::info(self, config)?;
+                Ok(Box::new(openclip_core::EagerImageEncoder::new(backend, tower, info)))
+            }
+        }
+    }
+}
+
+/// A [`TextFamily`] that can be kept beside others. Implemented for every family.
+pub trait AnyTextFamily: Send + Sync {
+    /// See [`TextFamily::name`].
+    fn name(&self) -> &'static str;
+    /// See [`TextFamily::accepts`].
+    fn accepts(&self, text_cfg: &TowerConfig) -> bool;
+    /// See [`TextFamily::info`].
+    fn info(&self, config: &ModelConfig) -> Result<TextInfo>;
+    /// Asks `w` for every parameter of the tower, without reading any.
+    fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()>;
+    /// Builds the tower on the backend that `options` names.
+    fn encoder(
+        &self,
+        config: &ModelConfig,
+        w: &Weights,
+        options: &BackendOptions,
+    ) -> Result<Box<dyn TextEncoder>>;
+}
+
+impl<F: TextFamily> AnyTextFamily for F {
+    fn name(&self) -> &'static str {
+        TextFamily::name(self)
+    }
+
+    fn accepts(&self, text_cfg: &TowerConfig) -> bool {
+        TextFamily::accepts(self, text_cfg)
+    }
+
+    fn info(&self, config: &ModelConfig) -> Result<TextInfo> {
+        TextFamily::info(self, config)
+    }
+
+    fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()> {
+        self.build(&ShapeBackend, config, w).map(drop)
+    }
+
+    fn encoder(
+        &self,
+        config: &ModelConfig,
+        w: &Weights,
+        options: &BackendOptions,
+    ) -> Result<Box<dyn TextEncoder>> {
+        match options.kind {
+            #[cfg(feature = "candle")]
+            super::BackendKind::Candle => {
+                let backend = options.candle()?;
+                let tower = self.build(&backend, config, w)?;
+                let info = TextFamily::info(self, config)?;
+                Ok(Box::new(openclip_core::EagerTextEncoder::new(backend, tower, info)))
+            }
+        }
+    }
+}
+
+/// The families that models are built from. A family that is registered later is asked first.
+#[derive(Clone)]
+pub struct Families {
+    image: Vec<Arc<dyn AnyImageFamily>>,
+    text: Vec<Arc<dyn AnyTextFamily>>,
+}
+
+impl Default for Families {
+    fn default() -> Self {
+        Self { image: vec![Arc::new(VisionTransformerFamily)], text: vec![Arc::new(TextTransformerFamily)] }
+    }
+}
+
+impl Families {
+    /// Adds a family of image towers.
+    pub fn register_image(&mut self, family: impl ImageFamily) {
+        self.image.insert(0, Arc::new(family));
+    }
+
+    /// Adds a family of text towers.
+    pub fn register_text(&mut self, family: impl TextFamily) {
+        self.text.insert(0, Arc::new(family));
+    }
+
+    /// The family of `config`'s image tower.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when no family accepts the section.
+    pub fn image(&self, config: &ModelConfig) -> Result<&dyn AnyImageFamily> {
+        let cfg = &config.vision_cfg;
+        let found = self.image.iter().find(|family| family.accepts(cfg)).map(AsRef::as_ref);
+        found.ok_or_else(|| unknown("vision_cfg", cfg, self.image.iter().map(|family| family.name())))
+    }
+
+    /// The family of `config`'s text tower.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when no family accepts the section.
+    pub fn text(&self, config: &ModelConfig) -> Result<&dyn AnyTextFamily> {
+        let cfg = &config.text_cfg;
+        let found = self.text.iter().find(|family| family.accepts(cfg)).map(AsRef::as_ref);
+        found.ok_or_else(|| unknown("text_cfg", cfg, self.text.iter().map(|family| family.name())))
+    }
+}
+
+fn unknown(section: &str, cfg: &TowerConfig, families: impl Iterator<Item = &'static str>) -> Error {
+    let kind = ["family", "timm_model_name", "hf_model_name"]
+        .iter()
+        .find_map(|field| cfg.get(field).map(|value| format!("`{field}` {value}")))
+        .unwrap_or_else(|| "its fields".to_owned());
+    let families: Vec<_> = families.collect();
+    let message = format!("no family builds a tower from {kind}; there are: {}", families.join(", "));
+    Error::config(section, message)
+}

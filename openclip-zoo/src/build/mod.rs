@@ -1,0 +1,180 @@
+//! Building encoders: a configuration, weights and a backend become an [`ImageEncoder`] or a [`TextEncoder`].
+//!
+//! Before a tower is built its parameters are compared with the checkpoint's header, so that everything that doesn't fit
+//! is reported at once and before a byte of weights is read.
+
+mod families;
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+pub use families::{AnyImageFamily, AnyTextFamily, Families};
+use openclip_core::{
+    Error, ImageEncoder, ModelConfig, Precision, Result, TextEncoder, Weights,
+    backend::DeviceSpec,
+    weights::{LoadReport, WeightSource, WeightsError},
+};
+
+/// A backend that is compiled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendKind {
+    /// Pure Rust.
+    #[cfg(feature = "candle")]
+    Candle,
+}
+
+impl BackendKind {
+    /// The backends that are compiled in.
+    pub const ALL: &[Self] = &[
+        #[cfg(feature = "candle")]
+        Self::Candle,
+    ];
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            #[cfg(feature = "candle")]
+            Self::Candle => f.write_str("candle"),
+        }
+    }
+}
+
+impl FromStr for BackendKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.to_string() == text).ok_or_else(|| {
+            let built: Vec<String> = Self::ALL.iter().map(Self::to_string).collect();
+            Error::InvalidArgument(format!("backend `{text}` is not in this build; it has: {}", built.join(", ")))
+        })
+    }
+}
+
+/// What a model runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendOptions {
+    /// The backend.
+    pub kind: BackendKind,
+    /// The device.
+    pub device: DeviceSpec,
+    /// The precision.
+    pub precision: Precision,
+}
+
+#[cfg(feature = "candle")]
+impl Default for BackendOptions {
+    fn default() -> Self {
+        Self { kind: BackendKind::Candle, device: DeviceSpec::default(), precision: Precision::default() }
+    }
+}
+
+#[cfg(feature = "candle")]
+impl BackendOptions {
+    fn candle(&self) -> Result<openclip_candle::CandleBackend> {
+        openclip_candle::CandleBackend::new(self.device, self.precision)
+    }
+}
+
+/// The scope of image towers.
+pub const IMAGE_SCOPE: &str = "visual";
+/// The scope of text towers.
+pub const TEXT_SCOPE: &str = "text";
+
+/// Builds the image tower of `config` from `source` and reads only that tower's tensors.
+///
+/// # Errors
+/// [`Error::Config`], or [`Error::Weights`] with a report of everything that doesn't fit.
+pub fn image_encoder(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+    options: &BackendOptions,
+) -> Result<Box<dyn ImageEncoder>> {
+    let family = families.image(config)?;
+    check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
+    family.encoder(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE), options)
+}
+
+/// Builds the text tower of `config` from `source` and reads only that tower's tensors.
+///
+/// # Errors
+/// [`Error::Config`], or [`Error::Weights`] with a report of everything that doesn't fit.
+pub fn text_encoder(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+    options: &BackendOptions,
+) -> Result<Box<dyn TextEncoder>> {
+    let family = families.text(config)?;
+    check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
+    family.encoder(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
+}
+
+/// Compares a tower with a checkpoint's header.
+fn check(
+    source: &Arc<dyn WeightSource>,
+    scope: &str,
+    declare: impl FnOnce(&Weights) -> Result<()>,
+) -> Result<LoadReport> {
+    let survey = Weights::survey(Arc::clone(source));
+    declare(&survey.scope(scope))?;
+    let report = survey.report(&[scope]);
+    if !report.is_complete() {
+        return Err(WeightsError::Incompatible { origin: source.origin(), report: Box::new(report) }.into());
+    }
+    if !report.unused.is_empty() {
+        tracing::warn!("{}: tensors that the model doesn't use:\n{report}", source.origin());
+    }
+    Ok(report)
+}
+
+/// How similarities become scores: `logit_scale`, `logit_bias` of the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogitParameters {
+    /// Factor of the cosine similarity: `exp` of the stored value.
+    pub scale: f32,
+    /// Added to the scaled similarity. A model that has one scores with a sigmoid, others with a softmax.
+    pub bias: Option<f32>,
+}
+
+/// Reads how `config`'s model scores.
+///
+/// # Errors
+/// [`Error::Weights`] when `logit_scale` is missing, and [`Error::Config`] when the checkpoint has a `logit_bias` that the
+/// configuration doesn't know of: such a model would be scored wrongly.
+pub fn logit_parameters(config: &ModelConfig, source: &Arc<dyn WeightSource>) -> Result<LogitParameters> {
+    let weights = Weights::new(Arc::clone(source));
+    let read = |name: &str| -> Result<f32> {
+        let dims: &[usize] = match weights.stored(name) {
+            Some(info) if info.dims == [1] => &[1],
+            _ => &[],
+        };
+        Ok(weights.read(name, dims)?.to_f32().first().copied().unwrap_or_default())
+    };
+    let bias = match (config.init_logit_bias, weights.contains("logit_bias")) {
+        (None, true) => {
+            let message = format!(
+                "{} has a `logit_bias`, the configuration has no `init_logit_bias`: \
+                 this is not the checkpoint's configuration",
+                source.origin()
+            );
+            return Err(Error::config("model_cfg", message));
+        }
+        (None, false) => None,
+        // The reference starts from a zero bias where a checkpoint has none.
+        (Some(_), stored) => Some(if stored { read("logit_bias")? } else { 0.0 }),
+    };
+    Ok(LogitParameters { scale: read("logit_scale")?.exp(), bias })
+}
+
+/// Every parameter of `config`'s towers with its dimensions, image tower first.
+///
+/// # Errors
+/// [`Error::Config`].
+pub fn parameters(families: &Families, config: &ModelConfig) -> Result<Vec<(String, Vec<usize>)>> {
+    let any: Arc<dyn WeightSource> = Arc::new(openclip_core::weights::synth::SynthesisedWeights::new());
+    let weights = Weights::survey(any);
+    families.image(config)?.declare(config, &weights.scope(IMAGE_SCOPE))?;
+    families.text(config)?.declare(config, &weights.scope(TEXT_SCOPE))?;
+    Ok(weights.requests())
+}

@@ -1,0 +1,321 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use openclip::{
+    BackendKind, Clip, ClipBuilder, DeviceSpec, Precision,
+    zoo::hub::{Hub, HubConfig},
+};
+
+use crate::{outcome::UsageError, progress};
+
+/// Embed, classify and compare images and texts with OpenCLIP models.
+#[derive(Parser)]
+#[command(name = "openclip", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// List the models that there are, or show one
+    Models(Models),
+    /// Download a model into the cache and verify it
+    Pull(Pull),
+    /// Say which labels fit images best
+    Classify(Classify),
+    /// Turn images or texts into vectors
+    Embed(Embed),
+    /// Classify the bundled sample images with the bundled model; needs no network
+    Demo(Demo),
+}
+
+/// Which model, and what it runs on.
+#[derive(Args)]
+pub struct ModelArguments {
+    /// Architecture, `hf-hub:ORG/NAME`, `local-dir:PATH`, or a checkpoint file
+    #[arg(long, value_name = "NAME", default_value = "emoji-clip")]
+    pub model: String,
+    /// Weights of an architecture: a tag (see `openclip models show NAME`) or a checkpoint file
+    #[arg(long, value_name = "TAG|FILE")]
+    pub pretrained: Option<String>,
+    /// What computes
+    #[arg(long, value_name = "NAME", default_value = "candle")]
+    pub backend: BackendKind,
+    /// Where: cpu, cuda, cuda:N or metal
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: DeviceSpec,
+    /// f32, f16, bf16 or int8
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub precision: Precision,
+    /// Another input size, `SIZE` or `HEIGHTxWIDTH`; the position embedding is resized
+    #[arg(long, value_name = "SIZE", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Another number of tokens per text; the position embedding is resized
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub context_length: Option<usize>,
+    /// QuickGELU although the model's configuration doesn't say so
+    #[arg(long)]
+    pub force_quick_gelu: bool,
+    /// Images or texts that run through the model together
+    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    pub batch_size: usize,
+    /// Threads; all cores where nothing is said
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub threads: Option<usize>,
+}
+
+impl ModelArguments {
+    /// A builder of the model, with a progress bar for downloads. Sets the number of threads of the process.
+    pub fn builder(&self, quiet: bool) -> Result<ClipBuilder> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        }
+        let hub = Hub::new(HubConfig::from_env()).with_progress(progress::download(quiet));
+        let mut builder = Clip::builder(&self.model)
+            .backend(self.backend)
+            .device(self.device)
+            .precision(self.precision)
+            .hub(hub);
+        if let Some(pretrained) = &self.pretrained {
+            builder = builder.pretrained(pretrained);
+        }
+        if let Some([height, width]) = self.image_size {
+            builder = builder.image_size(height, width);
+        }
+        if let Some(context_length) = self.context_length {
+            builder = builder.context_length(context_length);
+        }
+        if self.force_quick_gelu {
+            builder = builder.quick_gelu();
+        }
+        Ok(builder)
+    }
+
+    /// Threads that prepare images.
+    pub fn loader_threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn image_size(text: &str) -> Result<[usize; 2], String> {
+    match text.split_once('x') {
+        Some((height, width)) => Ok([positive(height)?, positive(width)?]),
+        None => positive(text).map(|size| [size; 2]),
+    }
+}
+
+/// List the models that there are, or show one.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  openclip models list --family ViT
+  openclip models list --pretrained --json
+  openclip models show ViT-B-32")]
+pub struct Models {
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
+}
+
+/// `models list` and `models show`.
+#[derive(Subcommand)]
+pub enum ModelsCommand {
+    /// A line per architecture, or per pretrained tag
+    List(ModelsList),
+    /// All that is known of an architecture and its weights
+    Show {
+        /// The architecture
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A line per architecture, or per pretrained tag.
+#[derive(Args, Default)]
+pub struct ModelsList {
+    /// Only this family
+    #[arg(long, value_name = "NAME")]
+    pub family: Option<String>,
+    /// A line per pretrained tag
+    #[arg(long)]
+    pub pretrained: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Download a model into the cache and verify it.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  openclip pull --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  openclip pull --model hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K")]
+pub struct Pull {
+    /// Architecture, or `hf-hub:ORG/NAME`
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+    /// Weights of an architecture
+    #[arg(long, value_name = "TAG")]
+    pub pretrained: Option<String>,
+}
+
+/// Say which labels fit images best.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  openclip classify cat.png --labels \"cat face, rocket, pizza\" --template \"an emoji of {}\"
+  openclip classify photos/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --labels-file classes.txt \\
+      --templates openai --top-k 3 --json")]
+pub struct Classify {
+    /// Image files, folders (searched through), or `-` for a list of paths on stdin
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Labels, separated by commas
+    #[arg(long, value_name = "A,B,..", conflicts_with = "labels_file", required_unless_present = "labels_file")]
+    pub labels: Option<String>,
+    /// A file with a label a line
+    #[arg(long, value_name = "FILE")]
+    pub labels_file: Option<PathBuf>,
+    /// The text for a label, `{}` standing for it; may be given several times
+    #[arg(long, value_name = "TEXT", conflicts_with = "templates")]
+    pub template: Vec<String>,
+    /// A known set of templates: openai (80) or simple (7)
+    #[arg(long, value_name = "NAME")]
+    pub templates: Option<Templates>,
+    /// Print only so many labels of each image
+    #[arg(long, value_name = "K", value_parser = positive)]
+    pub top_k: Option<usize>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// A known set of prompt templates.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Templates {
+    /// The 80 of the original CLIP.
+    Openai,
+    /// The 7 best of them.
+    Simple,
+}
+
+/// Turn images or texts into vectors.
+#[derive(Args)]
+pub struct Embed {
+    #[command(subcommand)]
+    pub command: EmbedCommand,
+}
+
+/// `embed image` and `embed text`.
+#[derive(Subcommand)]
+pub enum EmbedCommand {
+    /// Embed image files
+    #[command(after_help = "Examples:
+  openclip embed image photos/ -o photos.npy --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  find . -name '*.jpg' | openclip embed image - -o photos.jsonl")]
+    Image(EmbedImage),
+    /// Embed texts
+    #[command(after_help = "Examples:
+  openclip embed text \"a cat\" \"a dog\" -o texts.npy
+  openclip embed text --input captions.txt -o captions.safetensors")]
+    Text(EmbedText),
+}
+
+/// Embed image files.
+#[derive(Args)]
+pub struct EmbedImage {
+    /// Image files, folders (searched through), or `-` for a list of paths on stdin
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArguments,
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// Embed texts.
+#[derive(Args)]
+pub struct EmbedText {
+    /// Texts
+    #[arg(value_name = "TEXT", required_unless_present = "input")]
+    pub texts: Vec<String>,
+    /// A file with a text a line, or `-` for stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "texts")]
+    pub input: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArguments,
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// Where embeddings go.
+#[derive(Args)]
+pub struct OutputArguments {
+    /// .npy or .safetensors ([N, D] in f32, rows in the inputs' order), or .jsonl; JSON lines on stdout where nothing
+    /// is said
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Leave the vectors as the model gives them instead of scaling them to unit length
+    #[arg(long)]
+    pub no_normalize: bool,
+    /// JSON lines on stdout, which is the default without -o
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+/// Classify the bundled sample images with the bundled model.
+#[derive(Args)]
+pub struct Demo {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Classify {
+    /// The labels, at least one.
+    pub fn labels(&self) -> Result<Vec<String>> {
+        let text = match (&self.labels, &self.labels_file) {
+            (Some(labels), _) => labels.replace(',', "\n"),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map_err(|error| anyhow::anyhow!("labels file {}: {error}", file.display()))?,
+            (None, None) => String::new(),
+        };
+        let labels: Vec<String> =
+            text.lines().map(str::trim).filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        if labels.is_empty() {
+            let message = "the list of labels is empty: give --labels \"a, b\" or a --labels-file with a label a line";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        Ok(labels)
+    }
+
+    /// The prompt templates.
+    pub fn prompt_templates(&self) -> Result<Vec<String>> {
+        if let Some(template) = self.template.iter().find(|template| !template.contains("{}")) {
+            let message = format!("template `{template}` has no {{}} where the label goes");
+            return Err(UsageError(message).into());
+        }
+        Ok(match (self.templates, self.template.as_slice()) {
+            (Some(Templates::Openai), _) => openclip::templates::openai().into_iter().map(str::to_owned).collect(),
+            (Some(Templates::Simple), _) => openclip::templates::simple().into_iter().map(str::to_owned).collect(),
+            (None, []) => vec!["{}".to_owned()],
+            (None, given) => given.to_vec(),
+        })
+    }
+}

@@ -1,0 +1,8 @@
+//! One module per command.
+
+pub mod classify;
+pub mod demo;
+pub mod embed;
+pub mod models;
+pub mod pull;
+mod ranking;

@@ -1,0 +1,25 @@
+//! `openclip pull`: a model into the cache, verified.
+
+use anyhow::Result;
+use openclip::{
+    Clip,
+    zoo::{
+        WeightsLocation,
+        hub::{Hub, HubConfig},
+    },
+};
+
+use crate::{arguments::Pull, outcome::Outcome, progress};
+
+pub fn run(arguments: &Pull, quiet: bool) -> Result<Outcome> {
+    let hub = Hub::new(HubConfig::from_env()).with_progress(progress::download(quiet));
+    let mut builder = Clip::builder(&arguments.model).hub(hub);
+    if let Some(pretrained) = &arguments.pretrained {
+        builder = builder.pretrained(pretrained);
+    }
+    match builder.resolve()?.weights {
+        WeightsLocation::File(path) => println!("{}", path.display()),
+        _ => println!("{} is part of this program", arguments.model),
+    }
+    Ok(Outcome::Done)
+}

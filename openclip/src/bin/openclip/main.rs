@@ -1,0 +1,46 @@
+//! The `openclip` command: classify, embed and compare images and texts with OpenCLIP models.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs failed
+//! and the rest are done.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
+mod arguments;
+mod commands;
+mod images;
+mod outcome;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use outcome::Outcome;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.quiet);
+    let quiet = arguments.quiet;
+    let outcome = match arguments.command {
+        Command::Models(models) => commands::models::run(&models),
+        Command::Pull(pull) => commands::pull::run(&pull, quiet),
+        Command::Classify(classify) => commands::classify::run(&classify, quiet),
+        Command::Embed(embed) => commands::embed::run(&embed, quiet),
+        Command::Demo(demo) => commands::demo::run(&demo),
+    };
+    outcome.unwrap_or_else(Outcome::of_error).exit_code()
+}
+
+fn log_to_stderr(quiet: bool) {
+    let level = if quiet { "error" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("OPENCLIP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}

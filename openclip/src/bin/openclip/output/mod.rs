@@ -1,0 +1,69 @@
+//! Embeddings as files: NumPy arrays, safetensors, JSON lines. Every file appears whole or not at all.
+
+mod jsonl;
+mod npy;
+mod safetensors;
+mod whole_file;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::outcome::UsageError;
+
+/// Takes embeddings in the inputs' order.
+pub trait EmbeddingWriter {
+    /// Adds the embedding of `input`, or the reason why it has none.
+    fn add(&mut self, input: &str, result: Result<&[f32], &str>) -> Result<()>;
+
+    /// Completes the file.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A writer of `count` embeddings of width `dim` to `path`, by its extension; JSON lines on stdout where there is no
+/// path. `kind` is what a JSON line calls its input: `image` or `text`.
+pub fn writer(
+    path: Option<&Path>,
+    kind: &'static str,
+    count: usize,
+    dim: usize,
+) -> Result<Box<dyn EmbeddingWriter>> {
+    let Some(path) = path else { return Ok(Box::new(jsonl::JsonLines::to_stdout(kind))) };
+    match extension(path)? {
+        Extension::Npy => Ok(Box::new(npy::Npy::create(path, count, dim)?)),
+        Extension::Safetensors => Ok(Box::new(safetensors::Safetensors::create(path, kind, count, dim)?)),
+        Extension::Jsonl => Ok(Box::new(jsonl::JsonLines::create(path, kind)?)),
+    }
+}
+
+/// Checks, before anything is computed, that `path` can become an output file.
+pub fn check(path: &Path) -> Result<()> {
+    extension(path)?;
+    let folder = whole_file::folder_of(path);
+    anyhow::ensure!(
+        folder.is_dir(),
+        "output {}: the folder {} doesn't exist; make it first",
+        path.display(),
+        folder.display()
+    );
+    anyhow::ensure!(!path.is_dir(), "output {}: there is a folder of this name", path.display());
+    Ok(())
+}
+
+enum Extension {
+    Npy,
+    Safetensors,
+    Jsonl,
+}
+
+fn extension(path: &Path) -> Result<Extension> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("npy") => Ok(Extension::Npy),
+        Some("safetensors") => Ok(Extension::Safetensors),
+        Some("jsonl") => Ok(Extension::Jsonl),
+        _ => {
+            let message = format!("output {}: the name must end in .npy, .safetensors or .jsonl", path.display());
+            Err(UsageError(message).into())
+        }
+    }
+}

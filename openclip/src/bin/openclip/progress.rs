@@ -1,0 +1,61 @@
+//! Progress bars on stderr, on terminals only.
+
+use std::{collections::HashMap, io::IsTerminal, sync::Mutex, sync::PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use openclip::zoo::hub::{Progress, ProgressEvent};
+
+fn target(quiet: bool) -> ProgressDrawTarget {
+    match !quiet && std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A bar that counts `total` things.
+pub fn count(total: usize, what: &str, quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target(quiet));
+    bar.set_style(style("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}"));
+    bar.set_message(what.to_owned());
+    bar
+}
+
+/// A bar for every file that is downloaded.
+pub fn download(quiet: bool) -> impl Progress {
+    let all = MultiProgress::with_draw_target(target(quiet));
+    let bars: Mutex<HashMap<String, ProgressBar>> = Mutex::default();
+    move |event: ProgressEvent<'_>| {
+        let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            ProgressEvent::Started { name, size, resumed_at } => {
+                let bar = all.add(ProgressBar::no_length());
+                if let Some(size) = size {
+                    bar.set_length(size);
+                }
+                bar.set_style(style("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+                bar.set_message(name.to_owned());
+                bar.set_position(resumed_at);
+                bars.insert(name.to_owned(), bar);
+            }
+            ProgressEvent::Advanced { name, position } => {
+                if let Some(bar) = bars.get(name) {
+                    bar.set_position(position);
+                }
+            }
+            ProgressEvent::Retrying { name, reason } => {
+                // Without a terminal there is no bar that would show it.
+                tracing::warn!("{name}: {reason}; trying again");
+            }
+            ProgressEvent::Finished { name } => {
+                if let Some(bar) = bars.remove(name) {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Loading a model: what, on what, and which part of it.
+
+use std::sync::Arc;
+
+use openclip_core::{
+    ConfigOverrides, HeightWidth, Precision,
+    backend::DeviceSpec,
+    weights::{CanonicalLayout, WeightSource, open_checkpoint, open_embedded_checkpoint},
+};
+use openclip_text::{Clean, ClipTokenizer, Tokenizer};
+use openclip_vision::preprocess::{PreprocessConfig, Preprocessor};
+use openclip_zoo::{
+    Registry, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource, WeightsLocation,
+    build::{self, BackendKind, BackendOptions, Families},
+    hub::{Hub, HubConfig},
+};
+
+use super::{Clip, ImageSide, TextSide};
+use crate::{Error, Result};
+
+/// Collects what a model should be loaded as; [`build`](Self::build) loads it.
+#[must_use]
+pub struct ClipBuilder {
+    model: String,
+    pretrained: Option<String>,
+    backend: BackendOptions,
+    overrides: ConfigOverrides,
+    image: bool,
+    text: bool,
+    registry: Registry,
+    families: Families,
+    hub: Hub,
+}
+
+impl ClipBuilder {
+    pub(super) fn new(model: String) -> Self {
+        Self {
+            model,
+            pretrained: None,
+            backend: BackendOptions::default(),
+            overrides: ConfigOverrides::default(),
+            image: true,
+            text: true,
+            registry: Registry::bundled(),
+            families: Families::default(),
+            hub: Hub::new(HubConfig::from_env()),
+        }
+    }
+
+    /// The weights of an architecture: a pretrained tag or a checkpoint file.
+    pub fn pretrained(mut self, tag_or_file: impl Into<String>) -> Self {
+        self.pretrained = Some(tag_or_file.into());
+        self
+    }
+
+    /// The backend; candle where nothing is said.
+    pub fn backend(mut self, kind: BackendKind) -> Self {
+        self.backend.kind = kind;
+        self
+    }
+
+    /// The device; the CPU where nothing is said.
+    pub fn device(mut self, device: DeviceSpec) -> Self {
+        self.backend.device = device;
+        self
+    }
+
+    /// The precision; `f32` where nothing is said.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.backend.precision = precision;
+        self
+    }
+
+    /// Another input size; the position embedding is resized.
+    pub fn image_size(mut self, height: usize, width: usize) -> Self {
+        self.overrides.image_size = Some(HeightWidth { height, width });
+        self
+    }
+
+    /// Another number of tokens per text; the position embedding is resized.
+    pub fn context_length(mut self, context_length: usize) -> Self {
+        self.overrides.context_length = Some(context_length);
+        self
+    }
+
+    /// QuickGELU although the configuration doesn't say so.
+    pub fn quick_gelu(mut self) -> Self {
+        self.overrides.quick_gelu = true;
+        self
+    }
+
+    /// The image tower alone; nothing of the text tower is read.
+    pub fn image_only(mut self) -> Self {
+        (self.image, self.text) = (true, false);
+        self
+    }
+
+    /// The text tower alone; nothing of the image tower is read.
+    pub fn text_only(mut self) -> Self {
+        (self.image, self.text) = (false, true);
+        self
+    }
+
+    /// Another registry of architectures and weights than the bundled one.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Other families of towers than the built-in ones.
+    pub fn families(mut self, families: Families) -> Self {
+        self.families = families;
+        self
+    }
+
+    /// Another hub, cache or progress report than the environment's.
+    pub fn hub(mut self, hub: Hub) -> Self {
+        self.hub = hub;
+        self
+    }
+
+    /// Finds the model and downloads what isn't there yet, without loading it.
+    ///
+    /// # Errors
+    /// [`Error::Zoo`].
+    pub fn resolve(&self) -> Result<ResolvedModel> {
+        Ok(Resolver::new(&self.registry, &self.hub).resolve_text(&self.model, self.pretrained.as_deref())?)
+    }
+
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// [`Error::Zoo`] when it can't be found or downloaded, [`Error::Core`] when its checkpoint is damaged or doesn't fit
+    /// or the backend can't run it, [`Error::Tokenizer`].
+    pub fn build(self) -> Result<Clip> {
+        let model = self.resolve()?;
+        let mut config = model.config;
+        self.overrides.apply(&mut config.model_cfg);
+        let source = match &model.weights {
+            WeightsLocation::File(path) => open_checkpoint(path)?,
+            WeightsLocation::Bundled { name, bytes } => open_embedded_checkpoint(name, bytes)?,
+            location => {
+                let message = format!("weights in {location:?} can't be opened");
+                return Err(openclip_core::Error::InvalidArgument(message).into());
+            }
+        };
+        let source: Arc<dyn WeightSource> = Arc::new(CanonicalLayout::new(source));
+        let scoring = build::logit_parameters(&config.model_cfg, &source)?.into();
+        let image = match self.image {
+            false => None,
+            true => {
+                let encoder =
+                    build::image_encoder(&self.families, &config.model_cfg, &source, &self.backend)?;
+                let [height, width] = encoder.info().image_size;
+                // As in the reference: whatever the file says, images are prepared in the tower's own size.
+                let mut preprocess = config.preprocess_cfg.take().unwrap_or_default();
+                preprocess.insert("size".to_owned(), vec![height, width].into());
+                let preprocess = config.preprocess_cfg.insert(preprocess).clone();
+                let preprocess = PreprocessConfig::default().merged(&model.name, &preprocess.into())?;
+                Some(ImageSide { encoder, preprocessor: Preprocessor::new(preprocess)? })
+            }
+        };
+        let text = match self.text {
+            false => None,
+            true => {
+                let encoder = build::text_encoder(&self.families, &config.model_cfg, &source, &self.backend)?;
+                let info = encoder.info();
+                let tokenizer = tokenizer(&model.name, &model.tokenizer, info.context_length)?;
+                if tokenizer.vocab_size() > info.vocab_size {
+                    return Err(Error::Tokenizer {
+                        model: model.name,
+                        message: format!(
+                            "it has {} ids, the text tower only {}: this is not the model's tokenizer",
+                            tokenizer.vocab_size(),
+                            info.vocab_size
+                        ),
+                    });
+                }
+                Some(TextSide { encoder, tokenizer })
+            }
+        };
+        Ok(Clip { name: model.name, config, scoring, image, text })
+    }
+}
+
+/// The tokenizer that `info` describes, for `context_length` tokens.
+fn tokenizer(model: &str, info: &TokenizerInfo, context_length: usize) -> Result<Box<dyn Tokenizer>> {
+    let fail = |message: String| Err(Error::Tokenizer { model: model.to_owned(), message });
+    match &info.source {
+        TokenizerSource::Clip => {}
+        TokenizerSource::HubRepository(name) => {
+            return fail(format!("the Hugging Face tokenizer `{name}` can't be read by this version"));
+        }
+        source => return fail(format!("{source:?} can't be read by this version")),
+    }
+    let mut builder = ClipTokenizer::builder().context_length(context_length);
+    for (option, value) in &info.options {
+        builder = match (option.as_str(), value.as_str()) {
+            ("clean", Some("lower")) => builder.clean(Clean::Lower),
+            ("clean", Some("whitespace")) => builder.clean(Clean::Whitespace),
+            ("clean", Some("canonicalize")) => builder.clean(Clean::Canonicalize),
+            _ => return fail(format!("unknown option `{option}`: {value}")),
+        };
+    }
+    Ok(Box::new(builder.build()?))
+}

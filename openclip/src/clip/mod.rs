@@ -1,0 +1,148 @@
+//! The application type: a model with its preprocessing and tokenizer, its backend's type erased.
+
+mod builder;
+mod embedding;
+mod image;
+mod zero_shot;
+
+pub use builder::ClipBuilder;
+pub use embedding::Embedding;
+pub use image::AsImage;
+use openclip_core::{CheckpointConfig, HostTensor, ImageEncoder, TextEncoder};
+use openclip_text::Tokenizer;
+use openclip_vision::preprocess::Preprocessor;
+pub use zero_shot::{Scoring, ZeroShotClassifier};
+
+use crate::{Error, Result};
+
+/// A contrastive image-text model, or one of its towers. Shared freely between threads.
+pub struct Clip {
+    name: String,
+    config: CheckpointConfig,
+    scoring: Scoring,
+    image: Option<ImageSide>,
+    text: Option<TextSide>,
+}
+
+struct ImageSide {
+    encoder: Box<dyn ImageEncoder>,
+    preprocessor: Preprocessor,
+}
+
+struct TextSide {
+    encoder: Box<dyn TextEncoder>,
+    tokenizer: Box<dyn Tokenizer>,
+}
+
+impl Clip {
+    /// Starts to load a model: the name of an architecture, `hf-hub:org/name`, `local-dir:path`, or a checkpoint file.
+    pub fn builder(model: impl Into<String>) -> ClipBuilder {
+        ClipBuilder::new(model.into())
+    }
+
+    /// What the model is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The architecture as it runs, and its preprocessing.
+    pub fn config(&self) -> &CheckpointConfig {
+        &self.config
+    }
+
+    /// How the model turns similarities into scores.
+    pub fn scoring(&self) -> Scoring {
+        self.scoring
+    }
+
+    /// The image tower.
+    ///
+    /// # Errors
+    /// [`Error::NoTower`].
+    pub fn image_encoder(&self) -> Result<&dyn ImageEncoder> {
+        self.image_side().map(|side| side.encoder.as_ref())
+    }
+
+    /// What prepares images for the image tower.
+    ///
+    /// # Errors
+    /// [`Error::NoTower`].
+    pub fn preprocessor(&self) -> Result<&Preprocessor> {
+        self.image_side().map(|side| &side.preprocessor)
+    }
+
+    /// The text tower.
+    ///
+    /// # Errors
+    /// [`Error::NoTower`].
+    pub fn text_encoder(&self) -> Result<&dyn TextEncoder> {
+        self.text_side().map(|side| side.encoder.as_ref())
+    }
+
+    /// What turns texts into tokens for the text tower.
+    ///
+    /// # Errors
+    /// [`Error::NoTower`].
+    pub fn tokenizer(&self) -> Result<&dyn Tokenizer> {
+        self.text_side().map(|side| side.tokenizer.as_ref())
+    }
+
+    /// The unit-length embedding of an image.
+    ///
+    /// # Errors
+    /// [`Error::NoTower`], [`Error::Image`] when the image can't be prepared, [`Error::Core`].
+    pub fn encode_image(&self, image: &impl AsImage) -> Result<Embedding> {
+        let side = self.image_side()?;
+        let pixels = side.preprocessor.prepare(&image.as_image())?;
+        let dims = [&[1], pixels.dims()].concat();
+        let embeddings = side.encoder.encode(&pixels.reshape(dims)?)?;
+        self.embeddings(embeddings)?.pop().ok_or_else(|| Error::NotPooled { model: self.name.clone() })
+    }
+
+    /// The unit-length embeddings of texts, in their order.
+    ///
+    /// # Errors
+    /// [`Error::NoTower`], [`Error::Core`].
+    pub fn encode_text<T: AsRef<str>>(&self, texts: impl IntoIterator<Item = T>) -> Result<Vec<Embedding>> {
+        let side = self.text_side()?;
+        let texts: Vec<T> = texts.into_iter().collect();
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let mut embeddings = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(TEXT_BATCH) {
+            let tokens = side.tokenizer.tokenize(batch)?;
+            embeddings.extend(self.embeddings(side.encoder.encode(&tokens)?)?);
+        }
+        Ok(embeddings)
+    }
+
+    /// The scores of `labels` for an image, in their order: a softmax over the labels, or for models that were trained
+    /// with one a sigmoid for each. A label is used as it stands; see [`ZeroShotClassifier`] for templates, and for
+    /// many images.
+    ///
+    /// # Errors
+    /// [`Error::NoLabels`], and those of [`encode_image`](Self::encode_image) and [`encode_text`](Self::encode_text).
+    pub fn classify<T: AsRef<str>>(&self, image: &impl AsImage, labels: &[T]) -> Result<Vec<f32>> {
+        let classifier = ZeroShotClassifier::new(self, labels, &["{}"])?;
+        Ok(classifier.scores(&self.encode_image(image)?))
+    }
+
+    /// Raw embeddings of a batch `[N, D]` at unit length.
+    fn embeddings(&self, raw: HostTensor) -> Result<Vec<Embedding>> {
+        match *raw.dims() {
+            // Towers with two attentional poolers keep the axis of their one query.
+            [_, _] | [_, 1, _] => Ok(raw.rows().map(Embedding::normalized).collect()),
+            _ => Err(Error::NotPooled { model: self.name.clone() }),
+        }
+    }
+
+    fn image_side(&self) -> Result<&ImageSide> {
+        self.image.as_ref().ok_or(Error::NoTower { tower: "image" })
+    }
+
+    fn text_side(&self) -> Result<&TextSide> {
+        self.text.as_ref().ok_or(Error::NoTower { tower: "text" })
+    }
+}
+
+/// Texts that run through the tower together.
+const TEXT_BATCH: usize = 64;

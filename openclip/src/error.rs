@@ -1,0 +1,50 @@
+//! What can go wrong between a model's name, a picture or a text, and an embedding.
+
+use openclip_vision::preprocess::ImageError;
+
+/// Result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between a model's name, a picture or a text, and an embedding.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The name can't be resolved, or the model can't be had.
+    #[error(transparent)]
+    Zoo(#[from] openclip_zoo::Error),
+    /// The model can't be built or run.
+    #[error(transparent)]
+    Core(#[from] openclip_core::Error),
+    /// An image can't be read.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The model was loaded without the tower that this needs.
+    #[error("the model was loaded without its {tower} tower")]
+    NoTower {
+        /// `image` or `text`.
+        tower: &'static str,
+    },
+    /// The model gives one embedding per token.
+    #[error("{model} has no pooling: it gives one embedding per token, which only its encoders return")]
+    NotPooled {
+        /// The model's name.
+        model: String,
+    },
+    /// The model's tokenizer isn't available or doesn't fit the text tower.
+    #[error("tokenizer of {model}: {message}")]
+    Tokenizer {
+        /// The model's name.
+        model: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// There is nothing to classify into.
+    #[error("the list of labels is empty")]
+    NoLabels,
+    /// A prompt template has no place for the label.
+    #[error("template `{template}` has no `{{}}` where the label goes")]
+    Template {
+        /// The template.
+        template: String,
+    },
+}

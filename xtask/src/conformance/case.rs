@@ -1,0 +1,137 @@
+//! Reference cases as `xtask/reference/towers.py` writes them; `conformance/README.md` describes the files.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use openclip_core::{ConfigOverrides, HostTensor, ModelConfig, TokenBatch};
+use serde::Deserialize;
+
+/// An architecture or made-up configuration, and what the reference computes for it.
+#[derive(Deserialize)]
+pub struct Case {
+    /// The file's own name.
+    pub name: String,
+    /// Version of the weight generator that the reference was made with.
+    pub generator: u32,
+    /// The architecture before `options`.
+    pub model_cfg: ModelConfig,
+    /// What was forced when the model was created.
+    pub options: ConfigOverrides,
+    /// Tensors that the checkpoint has in other dimensions than the model needs.
+    pub stored_dims: BTreeMap<String, Vec<usize>>,
+    /// The image tower, where the case has one.
+    pub image: Option<TowerReference<ImageInput>>,
+    /// The text tower, where the case has one.
+    pub text: Option<TowerReference<TextInput>>,
+}
+
+/// One tower's reference.
+#[derive(Deserialize)]
+pub struct TowerReference<I> {
+    /// The tower's parameters.
+    pub parameters: Parameters,
+    /// What the tower was given.
+    pub input: I,
+    /// What it computed, not normalised.
+    pub embedding: StoredTensor,
+    /// Samples of intermediate activations, in the order of computation.
+    pub activations: Vec<Activation>,
+}
+
+/// The parameters of a tower as a whole.
+#[derive(Deserialize)]
+pub struct Parameters {
+    /// Number of tensors.
+    pub count: usize,
+    /// Number of values.
+    pub elements: usize,
+}
+
+/// Synthesised images `[N, 3, H, W]`.
+#[derive(Deserialize)]
+pub struct ImageInput {
+    /// The dimensions.
+    pub dims: [usize; 4],
+}
+
+/// Token ids `[N, L]`.
+#[derive(Deserialize)]
+pub struct TextInput {
+    /// Row by row.
+    pub ids: Vec<Vec<u32>>,
+}
+
+impl TextInput {
+    /// The ids as a batch.
+    ///
+    /// # Errors
+    /// When rows differ in length.
+    pub fn batch(&self) -> Result<TokenBatch> {
+        let length = self.ids.first().map_or(0, Vec::len);
+        Ok(TokenBatch::new(self.ids.len(), length, self.ids.concat())?)
+    }
+}
+
+/// A tensor as base64 of little-endian `f32`.
+#[derive(Deserialize)]
+pub struct StoredTensor {
+    dims: Vec<usize>,
+    f32: String,
+}
+
+impl StoredTensor {
+    /// The values.
+    ///
+    /// # Errors
+    /// When the text isn't what the dimensions promise.
+    pub fn tensor(&self) -> Result<HostTensor> {
+        let bytes = BASE64_STANDARD.decode(&self.f32)?;
+        let (chunks, rest) = bytes.as_chunks::<4>();
+        ensure!(rest.is_empty(), "not a whole number of f32 values");
+        Ok(HostTensor::new(self.dims.clone(), chunks.iter().map(|&b| f32::from_le_bytes(b)).collect())?)
+    }
+}
+
+/// Samples of one activation.
+#[derive(Deserialize)]
+pub struct Activation {
+    /// The module that made it.
+    pub name: String,
+    /// Its dimensions.
+    pub dims: Vec<usize>,
+    /// Indices and value, so many of each.
+    pub probes: Vec<Vec<f64>>,
+    /// Mean and deviation per input.
+    pub rows: Vec<RowStatistics>,
+}
+
+/// Mean and deviation of one input's activation over positions `positions[0]..positions[1]`.
+#[derive(Deserialize)]
+pub struct RowStatistics {
+    /// Standard deviation.
+    pub std: f64,
+}
+
+impl Case {
+    /// Reads a case.
+    ///
+    /// # Errors
+    /// When the file isn't a case or was made with another generator.
+    pub fn read(path: &Path) -> Result<Self> {
+        let read = || -> Result<Self> {
+            let case: Self = serde_json::from_str(&fs::read_to_string(path)?)?;
+            let generator = openclip_core::weights::synth::GENERATOR;
+            ensure!(case.generator == generator, "made with generator {}, not {generator}", case.generator);
+            Ok(case)
+        };
+        read().with_context(|| format!("reference {}", path.display()))
+    }
+
+    /// The configuration that runs.
+    pub fn config(&self) -> ModelConfig {
+        let mut config = self.model_cfg.clone();
+        self.options.apply(&mut config);
+        config
+    }
+}

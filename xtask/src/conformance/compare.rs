@@ -1,0 +1,175 @@
+//! Comparing what a backend computes with what the reference computed.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use openclip_core::{
+    HostTensor, Precision, Taps,
+    weights::{WeightSource, synth},
+};
+use openclip_zoo::build::{self, BackendOptions, Families};
+
+use super::case::{Activation, Case, TowerReference};
+
+/// How far embeddings of unit length may be from the reference's.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// Largest difference of a component.
+    pub difference: f64,
+    /// Smallest cosine.
+    pub cosine: f64,
+}
+
+impl Tolerance {
+    /// The precision contract.
+    pub fn of(precision: Precision) -> Self {
+        let (difference, cosine) = match precision {
+            Precision::F32 => (2e-5, 0.999_999),
+            Precision::F16 => (f64::INFINITY, 0.9999),
+            Precision::Bf16 => (f64::INFINITY, 0.999),
+            Precision::Int8 => (f64::INFINITY, 0.99),
+        };
+        Self { difference, cosine }
+    }
+}
+
+/// How near a tower came to the reference.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Largest difference of a component of the unit-length embeddings.
+    pub difference: f64,
+    /// Smallest cosine between a row and the reference's.
+    pub cosine: f64,
+    /// The first activation that differs, where the tower fails.
+    pub first_difference: Option<String>,
+}
+
+impl Outcome {
+    /// Whether the tower keeps the contract.
+    pub fn passes(&self, tolerance: Tolerance) -> bool {
+        self.difference <= tolerance.difference && self.cosine >= tolerance.cosine
+    }
+}
+
+/// Runs the image tower of `case`, if it has one.
+///
+/// # Errors
+/// When the tower can't be built or run, or isn't shaped like the reference's.
+pub fn image(case: &Case, families: &Families, options: &BackendOptions) -> Result<Option<Outcome>> {
+    let Some(reference) = &case.image else { return Ok(None) };
+    let config = case.config();
+    check_parameters(reference, build::IMAGE_SCOPE, families, &config)?;
+    let encoder = build::image_encoder(families, &config, &source(case), options)?;
+    let [rows, channels, height, width] = reference.input.dims;
+    ensure!(channels == 3, "images have three channels");
+    let (found, taps) =
+        encoder.encode_with_taps(&synth::image(rows, height, width), Taps::named(names(reference)))?;
+    compare(&found, &taps, reference, options).map(Some)
+}
+
+/// Runs the text tower of `case`, if it has one.
+///
+/// # Errors
+/// When the tower can't be built or run, or isn't shaped like the reference's.
+pub fn text(case: &Case, families: &Families, options: &BackendOptions) -> Result<Option<Outcome>> {
+    let Some(reference) = &case.text else { return Ok(None) };
+    let config = case.config();
+    check_parameters(reference, build::TEXT_SCOPE, families, &config)?;
+    let encoder = build::text_encoder(families, &config, &source(case), options)?;
+    let (found, taps) =
+        encoder.encode_with_taps(&reference.input.batch()?, Taps::named(names(reference)))?;
+    compare(&found, &taps, reference, options).map(Some)
+}
+
+fn source(case: &Case) -> Arc<dyn WeightSource> {
+    let mut weights = synth::SynthesisedWeights::new();
+    for (name, dims) in &case.stored_dims {
+        weights = weights.with_stored(name, dims);
+    }
+    Arc::new(weights)
+}
+
+fn names<I>(reference: &TowerReference<I>) -> Vec<String> {
+    reference.activations.iter().map(|activation| activation.name.clone()).collect()
+}
+
+fn check_parameters<I>(
+    reference: &TowerReference<I>,
+    scope: &str,
+    families: &Families,
+    config: &openclip_core::ModelConfig,
+) -> Result<()> {
+    let parameters = build::parameters(families, config)?;
+    let own = parameters.iter().filter(|(name, _)| name.starts_with(&format!("{scope}.")));
+    let (count, elements) = own.fold((0, 0), |(count, elements), (_, dims)| {
+        (count + 1, elements + dims.iter().product::<usize>())
+    });
+    let expected = &reference.parameters;
+    ensure!(
+        (count, elements) == (expected.count, expected.elements),
+        "the tower has {count} parameters of {elements} values, the reference {} of {}",
+        expected.count,
+        expected.elements
+    );
+    Ok(())
+}
+
+fn compare<I>(
+    found: &HostTensor,
+    taps: &[(String, HostTensor)],
+    reference: &TowerReference<I>,
+    options: &BackendOptions,
+) -> Result<Outcome> {
+    let expected = reference.embedding.tensor()?;
+    ensure!(
+        found.dims() == expected.dims(),
+        "the embedding has dimensions {:?}, the reference's {:?}",
+        found.dims(),
+        expected.dims()
+    );
+    let width = *expected.dims().last().unwrap_or(&1);
+    let mut outcome = Outcome { difference: 0.0, cosine: 1.0, first_difference: None };
+    for (a, b) in found.data().chunks(width).zip(expected.data().chunks(width)) {
+        let (a, b) = (unit(a), unit(b));
+        let cosine: f64 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+        // `min` and `max` would let a NaN pass.
+        ensure!(cosine.is_finite(), "the embedding has values that are not numbers");
+        outcome.cosine = outcome.cosine.min(cosine);
+        for (a, b) in a.iter().zip(&b) {
+            outcome.difference = outcome.difference.max((a - b).abs());
+        }
+    }
+    if !outcome.passes(Tolerance::of(options.precision)) {
+        let first = reference.activations.iter().find_map(|activation| deviation(activation, taps));
+        outcome.first_difference = first.or(Some("the projection: all activations agree".to_owned()));
+    }
+    Ok(outcome)
+}
+
+fn unit(row: &[f32]) -> Vec<f64> {
+    let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    row.iter().map(|&x| f64::from(x) / norm).collect()
+}
+
+/// Where `activation` differs from what was found, if it does.
+fn deviation(activation: &Activation, taps: &[(String, HostTensor)]) -> Option<String> {
+    let name = &activation.name;
+    let Some((_, found)) = taps.iter().find(|(tap, _)| tap == name) else {
+        return Some(format!("{name}: the tower doesn't offer it"));
+    };
+    if found.dims() != activation.dims {
+        return Some(format!(
+            "{name}: dimensions {:?}, the reference's {:?}",
+            found.dims(),
+            activation.dims
+        ));
+    }
+    activation.probes.iter().find_map(|probe| {
+        let (&expected, indices) = probe.split_last()?;
+        let at = indices.iter().zip(found.dims()).fold(0, |at, (&index, &dim)| at * dim + index as usize);
+        let value = f64::from(*found.data().get(at)?);
+        let spread = activation.rows.iter().map(|row| row.std).fold(0.0, f64::max);
+        ((value - expected).abs() > 1e-3 * spread.max(1e-6))
+            .then(|| format!("{name} at {indices:?}: {value}, the reference's {expected}"))
+    })
+}

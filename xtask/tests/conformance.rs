@@ -1,0 +1,18 @@
+//! The quick subset of the conformance suite, as `cargo test` runs it.
+
+use openclip_zoo::build::Families;
+use xtask::conformance::{Options, cases, check};
+
+#[test]
+fn quick_subset_equals_the_reference() {
+    let families = Families::default();
+    let cases = cases(&Options::default()).unwrap();
+    assert!(cases.len() > 80, "only {} references found", cases.len());
+    let failures: Vec<String> = cases
+        .iter()
+        .flat_map(|case| check(case, &families))
+        .filter(|line| !line.passes())
+        .map(|line| format!("{} {} on {}: {:?}", line.case, line.tower, line.backend, line.outcome))
+        .collect();
+    assert!(failures.is_empty(), "{} towers differ:\n{}", failures.len(), failures.join("\n"));
+}
