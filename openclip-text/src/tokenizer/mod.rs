@@ -4,6 +4,8 @@
 mod bpe;
 mod clean;
 mod clip;
+#[cfg(test)]
+mod conformance;
 mod split;
 mod unicode;
 

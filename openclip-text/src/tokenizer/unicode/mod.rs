@@ -52,13 +52,27 @@ fn is_unassigned(c: char) -> bool {
     c >= '\u{378}' && is_in(&UNASSIGNED, c)
 }
 
+/// Code points whose part in telling a final sigma has changed since Unicode 14, each with one that plays the part now
+/// that it had then and that Unicode 14 doesn't assign: a small letter of Garay, and a mark.
+const STAND_INS: [(char, char); 2] = [('\u{295}', '\u{10d70}'), ('\u{1171e}', '\u{897}')];
+
 /// `str.lower`.
 pub(super) fn lowercase(mut text: String) -> String {
     if text.is_ascii() {
         text.make_ascii_lowercase();
         return text;
     }
-    map_assigned(&text, |piece, lower| lower.push_str(&piece.to_lowercase()))
+    map_assigned(&text, |piece, lower| {
+        if piece.contains('Σ') && STAND_INS.iter().any(|&(c, _)| piece.contains(c)) {
+            let replaced = STAND_INS
+                .iter()
+                .fold(piece.to_owned(), |text, &(c, to)| text.replace(c, to.encode_utf8(&mut [0; 4])));
+            let restore = |c| STAND_INS.iter().find(|&&(_, stand_in)| stand_in == c).map_or(c, |&(c, _)| c);
+            lower.extend(replaced.to_lowercase().chars().map(restore));
+        } else {
+            lower.push_str(&piece.to_lowercase());
+        }
+    })
 }
 
 /// Normalization form C (`unicodedata.normalize`).
@@ -105,6 +119,8 @@ mod tests {
             // Garay has capital letters since Unicode 16.
             ("A\u{10d50}B", "a\u{10d50}b"),
             ("A\u{10d50}Σ", "a\u{10d50}σ"),
+            ("A\u{295}Σ AΣ\u{295} Σ\u{295}", "a\u{295}ς aσ\u{295} σ\u{295}"),
+            ("A\u{1171e}Σ AΣ\u{1171e}A", "a\u{1171e}ς aσ\u{1171e}a"),
         ];
         for (text, expected) in cases {
             assert_eq!(lowercase(text.to_owned()), expected);
