@@ -145,7 +145,8 @@ impl PreprocessConfig {
         };
         let mut base = serde_json::to_value(self)
             .map_err(|error| Error::config(origin, format!("can't be serialised: {error}")))?;
-        for (key, value) in overlay.iter().filter(|(key, value)| KEYS.contains(&&***key) && !value.is_null()) {
+        for (key, value) in overlay.iter().filter(|(key, value)| KEYS.contains(&&***key) && !value.is_null())
+        {
             check_field(origin, key, value)?;
             base[key] = expanded(key, value);
         }
@@ -172,11 +173,17 @@ impl PreprocessConfig {
                 return Err(Error::config(origin, message));
             }
             if values.iter().any(|value| !value.is_finite()) {
-                return Err(Error::config(origin, format!("{field}: {values:?} has a value that isn't finite")));
+                return Err(Error::config(
+                    origin,
+                    format!("{field}: {values:?} has a value that isn't finite"),
+                ));
             }
         }
         if self.std.iter().any(|&value| value as f32 <= 0.0) {
-            return Err(Error::config(origin, format!("std: {:?} has a value that isn't positive", self.std)));
+            return Err(Error::config(
+                origin,
+                format!("std: {:?} has a value that isn't positive", self.std),
+            ));
         }
         if !(0..=255).contains(&self.fill_color) {
             let message = format!("fill_color: {} is not between 0 and 255", self.fill_color);
@@ -199,9 +206,10 @@ fn check_field(origin: &str, key: &str, value: &serde_json::Value) -> Result<()>
     let probe = serde_json::json!({ key: expanded(key, value) });
     match serde_json::from_value::<PreprocessConfig>(probe) {
         Ok(_) => Ok(()),
-        Err(_) if key == "size" => {
-            Err(Error::config(origin, format!("size: expected a whole number or [height, width], found {value}")))
-        }
+        Err(_) if key == "size" => Err(Error::config(
+            origin,
+            format!("size: expected a whole number or [height, width], found {value}"),
+        )),
         Err(error) => Err(Error::config(origin, format!("{key}: {error}"))),
     }
 }

@@ -29,7 +29,9 @@ fn window_rgb(image: &DecodedImage, geometry: &Geometry) -> Vec<u8> {
     let resized = x.source != x.resized || y.source != y.resized;
     match (image.samples(), image.mode()) {
         (Samples::U8(values), Mode::Rgb) => resample::resize::<3>(values, x, y, interpolation),
-        (Samples::U8(values), Mode::Gray) => gray(resample::resize::<1>(values, x, y, interpolation).into_iter()),
+        (Samples::U8(values), Mode::Gray) => {
+            gray(resample::resize::<1>(values, x, y, interpolation).into_iter())
+        }
         (Samples::U8(values), Mode::GrayAlpha) if resized => {
             let premultiplied = premultiply::<2>(values);
             let window = resample::resize::<2>(&premultiplied, x, y, interpolation);

@@ -62,7 +62,8 @@ impl Geometry {
         let (Some(resized_w), Some(resized_h)) = (checked(resized_width), checked(resized_height)) else {
             return Err((resized_width, resized_height));
         };
-        let span = |source, resized, target| Span { source, resized, offset: offset(resized, target), target };
+        let span =
+            |source, resized, target| Span { source, resized, offset: offset(resized, target), target };
         Ok(Self {
             x: span(width, resized_w, target_width),
             y: span(height, resized_h, target_height),
@@ -79,7 +80,13 @@ fn shortest_side(width: usize, height: usize, size: usize) -> (u64, u64) {
 }
 
 /// open_clip's `ResizeKeepRatio`: both sides are divided by one ratio and rounded half to even.
-fn keep_ratio(width: usize, height: usize, target_width: usize, target_height: usize, longest: f64) -> (u64, u64) {
+fn keep_ratio(
+    width: usize,
+    height: usize,
+    target_width: usize,
+    target_height: usize,
+    longest: f64,
+) -> (u64, u64) {
     let ratio_h = height as f64 / target_height as f64;
     let ratio_w = width as f64 / target_width as f64;
     let ratio = ratio_h.max(ratio_w) * longest + ratio_h.min(ratio_w) * (1.0 - longest);

@@ -175,11 +175,12 @@ impl DecodedImage {
             7 => (width - 1 - y, height - 1 - x),
             _ => (width - 1 - y, x),
         };
-        let order = (0..new_height).flat_map(move |y| (0..new_width).map(move |x| (x, y))).flat_map(|(x, y)| {
-            let (x, y) = source(x, y);
-            let first = (y * width + x) * channels;
-            first..first + channels
-        });
+        let order =
+            (0..new_height).flat_map(move |y| (0..new_width).map(move |x| (x, y))).flat_map(|(x, y)| {
+                let (x, y) = source(x, y);
+                let first = (y * width + x) * channels;
+                first..first + channels
+            });
         let samples = match &self.samples {
             Samples::U8(values) => Samples::U8(order.map(|index| values[index]).collect()),
             Samples::U16(values) => Samples::U16(order.map(|index| values[index]).collect()),
@@ -197,7 +198,10 @@ pub(crate) fn high_bytes(values: &[u16]) -> Vec<u8> {
 
 /// 16-bit grey and alpha as RGBA, the mode in which Pillow reads it.
 pub(crate) fn gray_alpha16_to_rgba(values: &[u16]) -> Vec<u8> {
-    values.chunks_exact(2).flat_map(|pair| [pair[0], pair[0], pair[0], pair[1]].map(|v| (v >> 8) as u8)).collect()
+    values
+        .chunks_exact(2)
+        .flat_map(|pair| [pair[0], pair[0], pair[0], pair[1]].map(|v| (v >> 8) as u8))
+        .collect()
 }
 
 /// An image that the crate `image` decoded, in the mode that Pillow gives the same content: 16-bit colour is reduced

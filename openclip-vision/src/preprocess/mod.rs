@@ -31,7 +31,8 @@ mod resample;
 mod resample_wide;
 
 pub use config::{
-    ColorMode, ImageSize, Interpolation, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, PreprocessConfig, ResizeMode,
+    ColorMode, ImageSize, Interpolation, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, PreprocessConfig,
+    ResizeMode,
 };
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeOptions};
 pub use error::ImageError;

@@ -29,8 +29,8 @@ pub(crate) fn vertical_first(x: Span, y: Span) -> bool {
 pub(crate) fn resize<const C: usize>(source: &[u8], x: Span, y: Span, filter: Interpolation) -> Vec<u8> {
     let arch = Arch::new();
     let (columns, rows) = (x.window(), y.window());
-    let horizontal = (x.source != x.resized)
-        .then(|| Coefficients::new(x.source, x.resized, columns.clone(), filter));
+    let horizontal =
+        (x.source != x.resized).then(|| Coefficients::new(x.source, x.resized, columns.clone(), filter));
     let vertical =
         (y.source != y.resized).then(|| Coefficients::new(y.source, y.resized, rows.clone(), filter));
     match (horizontal, vertical) {
@@ -107,12 +107,15 @@ impl<const C: usize> pulp::NullaryFnOnce for Horizontal<'_, C> {
         let mut output = vec![0_u8; self.rows.len() * out_width];
         let stride = self.width * C;
         let source = &self.source[self.rows.start * stride..self.rows.end * stride];
-        for (input, output) in
-            source.chunks(LANES * stride).zip(output.chunks_mut(LANES * out_width.max(1)))
+        for (input, output) in source.chunks(LANES * stride).zip(output.chunks_mut(LANES * out_width.max(1)))
         {
             transpose(input, stride, used.start * C, &mut block);
-            for (x, (&(first, count), weights)) in
-                self.coefficients.bounds.iter().zip(self.weights.chunks_exact(self.coefficients.taps)).enumerate()
+            for (x, (&(first, count), weights)) in self
+                .coefficients
+                .bounds
+                .iter()
+                .zip(self.weights.chunks_exact(self.coefficients.taps))
+                .enumerate()
             {
                 let start = (first - used.start) * C;
                 let mut sums = [[HALF; LANES]; C];

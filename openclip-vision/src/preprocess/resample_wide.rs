@@ -81,7 +81,12 @@ fn rows_pass<T: WideSample>(source: &[T], width: usize, pass: Option<&Coefficien
 }
 
 /// Resizes (or only crops) every column of an image of `width` columns.
-fn columns_pass<T: WideSample>(source: &[T], width: usize, pass: Option<&Coefficients>, span: Span) -> Vec<T> {
+fn columns_pass<T: WideSample>(
+    source: &[T],
+    width: usize,
+    pass: Option<&Coefficients>,
+    span: Span,
+) -> Vec<T> {
     let Some(pass) = pass else {
         let rows = span.window();
         return source[rows.start * width..rows.end * width].to_vec();

@@ -147,7 +147,10 @@ impl Header {
         let indices = self.ordered(indices, width);
         let is_gray = |level: fn(usize) -> usize| {
             palette.len() == self.colors
-                && palette.iter().enumerate().all(|(i, color)| color.iter().all(|&v| usize::from(v) == level(i)))
+                && palette
+                    .iter()
+                    .enumerate()
+                    .all(|(i, color)| color.iter().all(|&v| usize::from(v) == level(i)))
         };
         if self.colors == 2 && is_gray(|index| index * 255) {
             let white = |index: u8| if index == 0 { 0 } else { 255 };

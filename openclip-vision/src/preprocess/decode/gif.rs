@@ -11,7 +11,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw, Fault
     let mut decoder = GifOptions::new();
     decoder.set_color_output(ColorOutput::Indexed);
     decoder.allow_unknown_blocks(true);
-    decoder.set_memory_limit(MemoryLimit::Bytes(options.max_pixels.try_into().unwrap_or(std::num::NonZeroU64::MIN)));
+    decoder.set_memory_limit(MemoryLimit::Bytes(
+        options.max_pixels.try_into().unwrap_or(std::num::NonZeroU64::MIN),
+    ));
     let mut decoder = decoder.read_info(bytes).map_err(fault)?;
     let frame = decoder.next_frame_info().map_err(fault)?.ok_or(Fault::Truncated)?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
@@ -33,8 +35,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw, Fault
             target[left..left + frame_width].copy_from_slice(source);
         }
     }
-    let palette = local.as_deref().or(decoder.global_palette()).unwrap_or_default().as_chunks::<3>().0.to_vec();
-    let gray_ramp = palette.iter().enumerate().all(|(index, color)| color.iter().all(|&v| usize::from(v) == index));
+    let palette =
+        local.as_deref().or(decoder.global_palette()).unwrap_or_default().as_chunks::<3>().0.to_vec();
+    let gray_ramp =
+        palette.iter().enumerate().all(|(index, color)| color.iter().all(|&v| usize::from(v) == index));
     let mode = if gray_ramp { Mode::Gray } else { Mode::Palette };
     Ok(Raw { palette, ..Raw::bytes(width, height, mode, canvas) })
 }

@@ -131,8 +131,7 @@ impl DecodedImage {
     /// As for [`Self::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Self, ImageError> {
         let name = path.as_ref().display().to_string();
-        let bytes =
-            std::fs::read(path).map_err(|source| ImageError::Io { name: name.clone(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| ImageError::Io { name: name.clone(), source })?;
         Self::from_bytes_with(name, &bytes, options)
     }
 
@@ -177,9 +176,7 @@ fn unpack_bits(packed: &[u8], width: usize, height: usize, bits: usize) -> Resul
     let mask = ((1_u16 << bits) - 1) as u8;
     let mut output = Vec::with_capacity(width * height);
     for row in packed.chunks_exact(stride).take(height) {
-        output.extend(
-            (0..width).map(|x| (row[x / per_byte] >> (8 - bits * (x % per_byte + 1))) & mask),
-        );
+        output.extend((0..width).map(|x| (row[x / per_byte] >> (8 - bits * (x % per_byte + 1))) & mask));
     }
     Ok(output)
 }
@@ -219,8 +216,11 @@ mod tests {
         };
         png.extend(crc.to_be_bytes());
         png.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
-        let files: [(&str, &[u8]); 3] =
-            [("bomb.png", &png), ("bomb.ppm", b"P6 30000 30000 255\n"), ("bomb.gif", b"GIF89a\xff\xff\xff\xff\0\0\0")];
+        let files: [(&str, &[u8]); 3] = [
+            ("bomb.png", &png),
+            ("bomb.ppm", b"P6 30000 30000 255\n"),
+            ("bomb.gif", b"GIF89a\xff\xff\xff\xff\0\0\0"),
+        ];
         for (name, bytes) in files {
             let error = DecodedImage::from_bytes(name, bytes).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("limit of 178956970 pixels"), "{error}");

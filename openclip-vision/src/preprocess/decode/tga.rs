@@ -48,7 +48,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw, Fault
         run_lengths(&mut reader, size, usize::from(depth).div_ceil(8))?
     };
     let mut samples = match (mode, depth) {
-        (Mode::Bilevel, _) => unpack_bits(&packed, width, height, 1)?.into_iter().map(|bit| bit * 255).collect(),
+        (Mode::Bilevel, _) => {
+            unpack_bits(&packed, width, height, 1)?.into_iter().map(|bit| bit * 255).collect()
+        }
         (Mode::Rgb, _) => packed.as_chunks::<3>().0.iter().flat_map(|&[b, g, r]| [r, g, b]).collect(),
         (Mode::Rgba, 16) => packed.as_chunks::<2>().0.iter().flat_map(|&pair| five_bits(pair)).collect(),
         (Mode::Rgba, _) => packed.as_chunks::<4>().0.iter().flat_map(|&[b, g, r, a]| [r, g, b, a]).collect(),
@@ -68,7 +70,12 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw, Fault
 }
 
 /// Entries before `start` are black.
-fn read_palette(reader: &mut Reader<'_>, start: usize, size: usize, depth: u8) -> Result<Vec<[u8; 3]>, Fault> {
+fn read_palette(
+    reader: &mut Reader<'_>,
+    start: usize,
+    size: usize,
+    depth: u8,
+) -> Result<Vec<[u8; 3]>, Fault> {
     let entry = match depth {
         16 | 24 | 32 => usize::from(depth / 8),
         _ => return Err(Fault::Unsupported(format!("a palette of {depth} bits per entry"))),

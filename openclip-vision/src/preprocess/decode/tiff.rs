@@ -92,7 +92,9 @@ fn interleaved(data: DecodingResult, planes: usize) -> Result<DecodingResult, Fa
 /// 8-bit colour.
 fn color_mode(color: ColorType, extra: &[u16], data: Vec<u8>) -> Result<(Mode, Samples), Fault> {
     let mode = match color {
-        ColorType::Multiband { bit_depth: 8, num_samples: 2 } if extra == [UNASSOCIATED_ALPHA] => Mode::GrayAlpha,
+        ColorType::Multiband { bit_depth: 8, num_samples: 2 } if extra == [UNASSOCIATED_ALPHA] => {
+            Mode::GrayAlpha
+        }
         ColorType::RGB(_) => Mode::Rgb,
         ColorType::RGBA(_) => Mode::Rgba,
         ColorType::CMYK(_) => Mode::Cmyk,

@@ -1,0 +1,233 @@
+//! Preprocessing against the references in `conformance/preprocess`: modes, pixels and tensors of every file kind, and
+//! that damaged files are errors, never panics.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use openclip_vision::preprocess::{
+    BatchLoader, DecodedImage, ImageError, ImageSize, ImageSource, LoaderOptions, PreprocessConfig,
+    Preprocessor, ResizeMode,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/preprocess")
+}
+
+fn references() -> Value {
+    serde_json::from_slice(&std::fs::read(root().join("references.json")).unwrap()).unwrap()
+}
+
+/// Files whose pixels depend on the JPEG decoder that was built in.
+fn is_inexact(name: &str) -> bool {
+    name.ends_with(".jpg") && !cfg!(all(feature = "turbojpeg", panic = "unwind"))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn open(name: &str) -> Result<DecodedImage, ImageError> {
+    DecodedImage::open(root().join("inputs").join(name))
+}
+
+fn inputs() -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(root().join("inputs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn files_open_in_pillows_modes() {
+    let references = references();
+    let files = references["files"].as_object().unwrap();
+    assert!(files.len() > 140);
+    let failures: Vec<_> = files
+        .iter()
+        .filter_map(|(name, expected)| {
+            let found = match open(name) {
+                Ok(image) => {
+                    serde_json::json!({"mode": image.mode().name(), "width": image.width(), "height": image.height()})
+                }
+                Err(error) => return Some(format!("{error}, expected {expected}")),
+            };
+            (found != *expected).then(|| format!("{name}: {found}, expected {expected}"))
+        })
+        .collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn pixels_and_tensors_are_the_references() {
+    let references = references();
+    let images: BTreeMap<_, _> = references["files"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| !is_inexact(name))
+        .map(|name| (name.clone(), open(name).unwrap()))
+        .collect();
+    let mut failures = Vec::new();
+    let mut compared = 0;
+    for case in references["cases"].as_array().unwrap() {
+        let Some(image) = images.get(case["file"].as_str().unwrap()) else { continue };
+        let mut fail =
+            |what: &str| failures.push(format!("{what}: {} with {}", case["file"], case["config"]));
+        let config = PreprocessConfig::default().merged("references.json", &case["config"]).unwrap();
+        let preprocessor = Preprocessor::new(config).unwrap();
+        compared += 1;
+        match preprocessor.resize_and_crop(image) {
+            Err(ImageError::VanishingSide { .. }) if case["error"] == true => {}
+            Err(error) => fail(&error.to_string()),
+            Ok(_) if case["error"] == true => fail("the reference refuses it"),
+            Ok(pixels) if sha256(&pixels.data) != case["pixels"] => fail("other pixels"),
+            Ok(_) => {
+                let tensor = preprocessor.prepare(image).unwrap();
+                let bytes: Vec<u8> = tensor.data().iter().flat_map(|value| value.to_le_bytes()).collect();
+                if sha256(&bytes) != case["tensor"] {
+                    fail("other tensor");
+                }
+            }
+        }
+    }
+    assert!(compared > 1000, "{compared} cases");
+    assert!(failures.is_empty(), "{} of {compared} differ: {failures:#?}", failures.len());
+}
+
+/// The same as the hashes, with the first difference spelt out.
+#[test]
+fn whole_pixels_of_two_cases() {
+    let cases = [
+        (
+            "size-300x217-RGB.png",
+            PreprocessConfig { size: ImageSize::Square(32), ..PreprocessConfig::default() },
+        ),
+        (
+            "png-type6-8bit.png",
+            PreprocessConfig {
+                size: ImageSize::Square(20),
+                resize_mode: ResizeMode::Squash,
+                ..PreprocessConfig::default()
+            },
+        ),
+    ];
+    for (name, config) in cases {
+        let side = config.size.width();
+        let dump = format!("pixels-{}-{side}.ppm", name.trim_end_matches(".png"));
+        let expected = std::fs::read(root().join(dump)).unwrap();
+        let expected = &expected[expected.len() - side * side * 3..];
+        let found = Preprocessor::new(config).unwrap().resize_and_crop(&open(name).unwrap()).unwrap().data;
+        let difference = found.iter().zip(expected).position(|(found, expected)| found != expected);
+        let report = difference.map(|at| {
+            let (x, y) = (at / 3 % side, at / 3 / side);
+            format!("{name}: x {x}, y {y}, channel {}: {} instead of {}", at % 3, found[at], expected[at])
+        });
+        assert_eq!(report, None);
+    }
+}
+
+fn own_size(image: &DecodedImage) -> Vec<u8> {
+    let size = ImageSize::HeightWidth([image.height(), image.width()]);
+    let config = PreprocessConfig { size, resize_mode: ResizeMode::Squash, ..PreprocessConfig::default() };
+    Preprocessor::new(config).unwrap().resize_and_crop(image).unwrap().data
+}
+
+#[test]
+fn lossy_webp_differs_by_rounding_only() {
+    let image = DecodedImage::open(root().join("lossy.webp")).unwrap();
+    let expected = std::fs::read(root().join("lossy.ppm")).unwrap();
+    let found = own_size(&image);
+    let expected = &expected[expected.len() - found.len()..];
+    let worst = found.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    assert!(worst <= 2, "differs by up to {worst}");
+}
+
+#[test]
+fn damaged_files_never_panic_and_truncated_ones_are_errors() {
+    let preprocessor =
+        Preprocessor::new(PreprocessConfig { size: ImageSize::Square(8), ..PreprocessConfig::default() })
+            .unwrap();
+    let mut state = 1_u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut decoded_halves = Vec::new();
+    for (name, bytes) in inputs() {
+        for length in (0..40.min(bytes.len())).chain([bytes.len() / 3, bytes.len() / 2, bytes.len() - 1]) {
+            let _ = DecodedImage::from_bytes(name.as_str(), &bytes[..length]);
+        }
+        // A GIF or TIFF may keep its only pixels in the first half.
+        let exempt = name.ends_with(".gif") || name.ends_with(".tif");
+        if !exempt && bytes.len() > 200 && DecodedImage::from_bytes("half", &bytes[..bytes.len() / 2]).is_ok()
+        {
+            decoded_halves.push(name.clone());
+        }
+        for _ in 0..60 {
+            let mut flipped = bytes.clone();
+            for _ in 0..=random(4) {
+                // Headers decide most, so half of the damage goes there.
+                let range = if random(2) == 0 { flipped.len().min(64) } else { flipped.len() };
+                let at = random(range);
+                flipped[at] ^= 1 << random(8);
+            }
+            if let Ok(image) = DecodedImage::from_bytes(name.as_str(), &flipped) {
+                let _ = preprocessor.resize_and_crop(&image);
+            }
+        }
+    }
+    assert!(decoded_halves.is_empty(), "half a file was taken for a whole: {decoded_halves:#?}");
+}
+
+#[test]
+fn batches_keep_order_and_errors_their_place() {
+    let names: Vec<_> = inputs().into_iter().map(|(name, _)| name).collect();
+    let preprocessor =
+        Preprocessor::new(PreprocessConfig { size: ImageSize::Square(16), ..PreprocessConfig::default() })
+            .unwrap();
+    let sources: Vec<ImageSource> = names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| match index % 10 {
+            3 => ImageSource::Bytes { name: format!("broken {index}"), bytes: b"not an image".to_vec() },
+            5 => ImageSource::Image(open(name).unwrap()),
+            _ => root().join("inputs").join(name).into(),
+        })
+        .collect();
+    for threads in [1, 3] {
+        let options = LoaderOptions::default().with_batch_size(7).with_threads(threads).with_prefetch(2);
+        let mut position = 0;
+        for batch in BatchLoader::new(preprocessor.clone(), sources.clone(), options) {
+            assert_eq!(batch.first, position);
+            let rows: Vec<_> = batch.pixels.rows().collect();
+            for item in &batch.items {
+                match item {
+                    Ok(row) => {
+                        let expected = preprocessor.prepare(&open(&names[position]).unwrap()).unwrap();
+                        assert_eq!(rows[*row], expected.data(), "{}", names[position]);
+                    }
+                    Err(error) => {
+                        assert_eq!(position % 10, 3, "{error}");
+                        assert!(error.to_string().starts_with(&format!("broken {position}: not an image")));
+                    }
+                }
+                position += 1;
+            }
+        }
+        assert_eq!(position, names.len());
+    }
+}
+
+#[test]
+fn a_loader_that_is_dropped_early_stops() {
+    let preprocessor = Preprocessor::new(PreprocessConfig::default()).unwrap();
+    let endless = std::iter::repeat_with(|| "no/such/file.png");
+    let mut loader = BatchLoader::new(preprocessor, endless, LoaderOptions::default().with_batch_size(4));
+    assert_eq!(loader.next().unwrap().items.len(), 4);
+    drop(loader);
+}
