@@ -37,7 +37,9 @@ pub fn run() -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     step("rules", rules)?;
     step("licences", licences)?;
-    step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+    step("lints", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])
+    })?;
     step("documentation", || cargo(&["doc", "--workspace", "--no-deps", "--quiet"]))
 }
 
@@ -102,7 +104,8 @@ fn licences() -> Result<()> {
         .iter()
         .filter_map(|package| {
             let licence = package["license"].as_str().unwrap_or_default();
-            (!is_allowed(licence)).then(|| format!("{}: licence `{licence}` is not on the list", package["name"]))
+            (!is_allowed(licence))
+                .then(|| format!("{}: licence `{licence}` is not on the list", package["name"]))
         })
         .collect();
     if !problems.is_empty() {

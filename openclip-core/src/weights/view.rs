@@ -179,9 +179,13 @@ impl Weights {
         Ok(data)
     }
 
-    /// Every tensor that was asked for so far, in order, with the dimensions that the model needs.
+    /// Every tensor that was asked for so far, in order and once each, with the dimensions that the model needs.
     pub fn requests(&self) -> Vec<(String, Vec<usize>)> {
-        lock(&self.shared.requests).clone()
+        let mut seen = HashSet::new();
+        let mut requests = lock(&self.shared.requests).clone();
+        // A tensor that several layers are packed into is asked for by each of them.
+        requests.retain(|(name, _)| seen.insert(name.clone()));
+        requests
     }
 
     /// The account so far. Stored tensors count as unused when they lie below one of `scopes` (all of them when

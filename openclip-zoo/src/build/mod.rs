@@ -45,7 +45,10 @@ impl FromStr for BackendKind {
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.iter().copied().find(|kind| kind.to_string() == text).ok_or_else(|| {
             let built: Vec<String> = Self::ALL.iter().map(Self::to_string).collect();
-            Error::InvalidArgument(format!("backend `{text}` is not in this build; it has: {}", built.join(", ")))
+            Error::InvalidArgument(format!(
+                "backend `{text}` is not in this build; it has: {}",
+                built.join(", ")
+            ))
         })
     }
 }

@@ -69,7 +69,8 @@ impl ZeroShotClassifier {
         if labels.is_empty() {
             return Err(Error::NoLabels);
         }
-        if let Some(template) = templates.iter().map(AsRef::as_ref).find(|template| !template.contains("{}")) {
+        if let Some(template) = templates.iter().map(AsRef::as_ref).find(|template| !template.contains("{}"))
+        {
             return Err(Error::Template { template: template.to_owned() });
         }
         let labels: Vec<String> = labels.iter().map(|label| label.as_ref().to_owned()).collect();

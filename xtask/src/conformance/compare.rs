@@ -31,6 +31,14 @@ impl Tolerance {
         };
         Self { difference, cosine }
     }
+
+    /// The contract for `case`. Made-up configurations are small, so rounding leaves more room for mistakes: in `f32` a
+    /// quarter of the contract has to do.
+    pub fn of_case(case: &str, precision: Precision) -> Self {
+        let Self { difference, cosine } = Self::of(precision);
+        let difference = if case.starts_with("made-") { difference / 4.0 } else { difference };
+        Self { difference, cosine }
+    }
 }
 
 /// How near a tower came to the reference.
@@ -64,7 +72,7 @@ pub fn image(case: &Case, families: &Families, options: &BackendOptions) -> Resu
     ensure!(channels == 3, "images have three channels");
     let (found, taps) =
         encoder.encode_with_taps(&synth::image(rows, height, width), Taps::named(names(reference)))?;
-    compare(&found, &taps, reference, options).map(Some)
+    compare(&found, &taps, reference, Tolerance::of_case(&case.name, options.precision)).map(Some)
 }
 
 /// Runs the text tower of `case`, if it has one.
@@ -76,9 +84,8 @@ pub fn text(case: &Case, families: &Families, options: &BackendOptions) -> Resul
     let config = case.config();
     check_parameters(reference, build::TEXT_SCOPE, families, &config)?;
     let encoder = build::text_encoder(families, &config, &source(case), options)?;
-    let (found, taps) =
-        encoder.encode_with_taps(&reference.input.batch()?, Taps::named(names(reference)))?;
-    compare(&found, &taps, reference, options).map(Some)
+    let (found, taps) = encoder.encode_with_taps(&reference.input.batch()?, Taps::named(names(reference)))?;
+    compare(&found, &taps, reference, Tolerance::of_case(&case.name, options.precision)).map(Some)
 }
 
 fn source(case: &Case) -> Arc<dyn WeightSource> {
@@ -101,9 +108,8 @@ fn check_parameters<I>(
 ) -> Result<()> {
     let parameters = build::parameters(families, config)?;
     let own = parameters.iter().filter(|(name, _)| name.starts_with(&format!("{scope}.")));
-    let (count, elements) = own.fold((0, 0), |(count, elements), (_, dims)| {
-        (count + 1, elements + dims.iter().product::<usize>())
-    });
+    let (count, elements) = own
+        .fold((0, 0), |(count, elements), (_, dims)| (count + 1, elements + dims.iter().product::<usize>()));
     let expected = &reference.parameters;
     ensure!(
         (count, elements) == (expected.count, expected.elements),
@@ -118,7 +124,7 @@ fn compare<I>(
     found: &HostTensor,
     taps: &[(String, HostTensor)],
     reference: &TowerReference<I>,
-    options: &BackendOptions,
+    tolerance: Tolerance,
 ) -> Result<Outcome> {
     let expected = reference.embedding.tensor()?;
     ensure!(
@@ -139,7 +145,7 @@ fn compare<I>(
             outcome.difference = outcome.difference.max((a - b).abs());
         }
     }
-    if !outcome.passes(Tolerance::of(options.precision)) {
+    if !outcome.passes(tolerance) {
         let first = reference.activations.iter().find_map(|activation| deviation(activation, taps));
         outcome.first_difference = first.or(Some("the projection: all activations agree".to_owned()));
     }
@@ -158,11 +164,7 @@ fn deviation(activation: &Activation, taps: &[(String, HostTensor)]) -> Option<S
         return Some(format!("{name}: the tower doesn't offer it"));
     };
     if found.dims() != activation.dims {
-        return Some(format!(
-            "{name}: dimensions {:?}, the reference's {:?}",
-            found.dims(),
-            activation.dims
-        ));
+        return Some(format!("{name}: dimensions {:?}, the reference's {:?}", found.dims(), activation.dims));
     }
     activation.probes.iter().find_map(|probe| {
         let (&expected, indices) = probe.split_last()?;

@@ -33,7 +33,8 @@ pub struct Options {
 }
 
 /// Full-size architectures of the quick subset, beside all made-up configurations.
-const QUICK: &[&str] = &["ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-32.image-256", "ViT-B-32.context-48", "ViT-S-32-alt"];
+const QUICK: &[&str] =
+    &["ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-32.image-256", "ViT-B-32.context-48", "ViT-S-32-alt"];
 
 /// A tower's line of the matrix.
 #[derive(Debug)]
@@ -55,7 +56,9 @@ pub struct Line {
 impl Line {
     /// Whether the tower keeps the contract.
     pub fn passes(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(|outcome| outcome.passes(Tolerance::of(self.precision)))
+        self.outcome
+            .as_ref()
+            .is_ok_and(|outcome| outcome.passes(Tolerance::of_case(&self.case, self.precision)))
     }
 }
 
@@ -70,7 +73,8 @@ pub fn cases(options: &Options) -> Result<Vec<Case>> {
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
     paths.retain(|path| {
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+        let name =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
         name.is_some_and(|name| selected(name, options))
     });
     paths.sort();
@@ -127,7 +131,9 @@ pub fn run(options: &Options) -> Result<()> {
         for line in check(case, &families) {
             let verdict = if line.passes() { "equal" } else { "DIFFERENT" };
             let (difference, cosine) = match &line.outcome {
-                Ok(outcome) => (format!("{:.1e}", outcome.difference), format!("{:.1e}", 1.0 - outcome.cosine)),
+                Ok(outcome) => {
+                    (format!("{:.1e}", outcome.difference), format!("{:.1e}", 1.0 - outcome.cosine))
+                }
                 Err(_) => ("-".to_owned(), "-".to_owned()),
             };
             println!(
@@ -139,7 +145,9 @@ pub fn run(options: &Options) -> Result<()> {
                 line.time.as_secs_f64(),
             );
             match &line.outcome {
-                Ok(Outcome { first_difference: Some(place), .. }) => println!("    first difference: {place}"),
+                Ok(Outcome { first_difference: Some(place), .. }) => {
+                    println!("    first difference: {place}")
+                }
                 Err(error) => println!("    {error:#}"),
                 Ok(_) => {}
             }

@@ -185,7 +185,12 @@ pub struct Classify {
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// Labels, separated by commas
-    #[arg(long, value_name = "A,B,..", conflicts_with = "labels_file", required_unless_present = "labels_file")]
+    #[arg(
+        long,
+        value_name = "A,B,..",
+        conflicts_with = "labels_file",
+        required_unless_present = "labels_file"
+    )]
     pub labels: Option<String>,
     /// A file with a label a line
     #[arg(long, value_name = "FILE")]
@@ -299,7 +304,8 @@ impl Classify {
         let labels: Vec<String> =
             text.lines().map(str::trim).filter(|label| !label.is_empty()).map(str::to_owned).collect();
         if labels.is_empty() {
-            let message = "the list of labels is empty: give --labels \"a, b\" or a --labels-file with a label a line";
+            let message =
+                "the list of labels is empty: give --labels \"a, b\" or a --labels-file with a label a line";
             return Err(UsageError(message.to_owned()).into());
         }
         Ok(labels)
@@ -312,8 +318,12 @@ impl Classify {
             return Err(UsageError(message).into());
         }
         Ok(match (self.templates, self.template.as_slice()) {
-            (Some(Templates::Openai), _) => openclip::templates::openai().into_iter().map(str::to_owned).collect(),
-            (Some(Templates::Simple), _) => openclip::templates::simple().into_iter().map(str::to_owned).collect(),
+            (Some(Templates::Openai), _) => {
+                openclip::templates::openai().into_iter().map(str::to_owned).collect()
+            }
+            (Some(Templates::Simple), _) => {
+                openclip::templates::simple().into_iter().map(str::to_owned).collect()
+            }
             (None, []) => vec!["{}".to_owned()],
             (None, given) => given.to_vec(),
         })

@@ -18,7 +18,8 @@ use crate::{arguments::ModelArguments, progress};
 
 /// Extensions that a search through a folder takes for images.
 const EXTENSIONS: &[&str] = &[
-    "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp",
+    "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff",
+    "webp",
 ];
 
 /// An input: a file to read, or something that can't be one.

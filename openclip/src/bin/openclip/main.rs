@@ -15,6 +15,7 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
 
 use arguments::{Arguments, Command};
 use outcome::Outcome;
@@ -34,12 +35,11 @@ fn main() -> ExitCode {
 }
 
 fn log_to_stderr(quiet: bool) {
-    let level = if quiet { "error" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("OPENCLIP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let level = if quiet { LevelFilter::ERROR } else { LevelFilter::WARN };
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .with_target(false)
         .init();

@@ -48,7 +48,7 @@ pub fn download(quiet: bool) -> impl Progress {
             }
             ProgressEvent::Retrying { name, reason } => {
                 // Without a terminal there is no bar that would show it.
-                tracing::warn!("{name}: {reason}; trying again");
+                eprintln!("warning: {name}: {reason}; trying again");
             }
             ProgressEvent::Finished { name } => {
                 if let Some(bar) = bars.remove(name) {

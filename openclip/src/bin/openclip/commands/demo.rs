@@ -51,7 +51,10 @@ pub fn run(arguments: &Demo) -> Result<Outcome> {
     }
     if !arguments.json {
         println!("\n{right} of {} right. Try your own:", emoji_clip::SAMPLE_IMAGES.len());
-        println!("  openclip classify IMAGE --labels \"cat face, rocket\" --template \"{}\"", emoji_clip::TEMPLATE);
+        println!(
+            "  openclip classify IMAGE --labels \"cat face, rocket\" --template \"{}\"",
+            emoji_clip::TEMPLATE
+        );
     }
     Ok(Outcome::Done)
 }

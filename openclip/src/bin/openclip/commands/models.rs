@@ -34,7 +34,8 @@ fn list(registry: &Registry, options: &ModelsList) -> Result<String> {
     if let Some(family) = &options.family {
         chosen.retain(|architecture| architecture.family.eq_ignore_ascii_case(family));
         if chosen.is_empty() {
-            let mut families: Vec<&str> = all.iter().map(|architecture| architecture.family.as_str()).collect();
+            let mut families: Vec<&str> =
+                all.iter().map(|architecture| architecture.family.as_str()).collect();
             families.dedup();
             let message = format!("there is no family `{family}`; there are: {}", families.join(", "));
             return Err(UsageError(message).into());
@@ -97,7 +98,9 @@ fn architecture_row(architecture: &Architecture) -> Vec<String> {
         architecture.family.clone(),
         millions(profile.map(|profile| profile.mparams)),
         millions(profile.map(|profile| profile.image_mparams)),
-        profile.and_then(|profile| profile.gflops).map_or_else(|| "-".to_owned(), |value| format!("{value:.1}")),
+        profile
+            .and_then(|profile| profile.gflops)
+            .map_or_else(|| "-".to_owned(), |value| format!("{value:.1}")),
         size_text(architecture),
         architecture.config.embed_dim.to_string(),
         architecture.pretrained.len().to_string(),

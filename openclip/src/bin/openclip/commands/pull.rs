@@ -12,7 +12,10 @@ use openclip::{
 use crate::{arguments::Pull, outcome::Outcome, progress};
 
 pub fn run(arguments: &Pull, quiet: bool) -> Result<Outcome> {
-    let hub = Hub::new(HubConfig::from_env()).with_progress(progress::download(quiet));
+    let mut config = HubConfig::from_env();
+    // The newest files, and a cache that was damaged is mended; other commands take what is there.
+    config.refresh = !config.offline;
+    let hub = Hub::new(config).with_progress(progress::download(quiet));
     let mut builder = Clip::builder(&arguments.model).hub(hub);
     if let Some(pretrained) = &arguments.pretrained {
         builder = builder.pretrained(pretrained);

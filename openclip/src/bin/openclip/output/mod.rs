@@ -62,7 +62,8 @@ fn extension(path: &Path) -> Result<Extension> {
         Some("safetensors") => Ok(Extension::Safetensors),
         Some("jsonl") => Ok(Extension::Jsonl),
         _ => {
-            let message = format!("output {}: the name must end in .npy, .safetensors or .jsonl", path.display());
+            let message =
+                format!("output {}: the name must end in .npy, .safetensors or .jsonl", path.display());
             Err(UsageError(message).into())
         }
     }

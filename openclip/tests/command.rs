@@ -1,0 +1,232 @@
+//! The `openclip` command on real inputs: one test per command at least, through the real binary.
+
+mod support;
+
+use std::fs;
+
+use openclip::zoo::emoji_clip;
+use serde_json::Value;
+use support::{Sandbox, data, read_npy};
+
+fn labels() -> String {
+    emoji_clip::SAMPLE_IMAGES.map(|sample| sample.label).join(", ")
+}
+
+#[test]
+fn classify_gives_the_reference_scores() {
+    let sandbox = Sandbox::new();
+    let samples = sandbox.samples();
+    let run = sandbox.run(&[
+        "classify",
+        samples.to_str().unwrap(),
+        "--labels",
+        &labels(),
+        "--template",
+        emoji_clip::TEMPLATE,
+        "--json",
+    ]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let expected: Value = serde_json::from_str(emoji_clip::EXPECTED_SCORES).unwrap();
+    let lines = run.json();
+    assert_eq!(lines.len(), 16);
+    for line in lines {
+        let image = line["image"].as_str().unwrap();
+        let expected = expected["results"].as_array().unwrap().iter();
+        let expected =
+            expected.clone().find(|result| image.ends_with(&result["image"].as_str().unwrap()[7..])).unwrap();
+        let found = line["labels"].as_array().unwrap();
+        assert_eq!(found[0]["label"], expected["labels"][0]["label"], "{image}");
+        assert!(found.is_sorted_by(|a, b| a["score"].as_f64() >= b["score"].as_f64()), "{image}");
+        for label in expected["labels"].as_array().unwrap() {
+            let score =
+                found.iter().find(|found| found["label"] == label["label"]).unwrap()["score"].as_f64();
+            let difference = (score.unwrap() - label["score"].as_f64().unwrap()).abs();
+            assert!(difference < 1e-4, "{image} {label}: {score:?}");
+        }
+    }
+}
+
+#[test]
+fn classify_prints_a_table_of_the_best() {
+    let sandbox = Sandbox::new();
+    let image = sandbox.write("pizza.png", emoji_clip::SAMPLE_IMAGES[2].png);
+    let file = sandbox.write("labels.txt", "rocket\npizza\n\nguitar\n");
+    let run = sandbox.run(&[
+        "classify",
+        image.to_str().unwrap(),
+        "--labels-file",
+        file.to_str().unwrap(),
+        "--template",
+        emoji_clip::TEMPLATE,
+        "--top-k",
+        "2",
+    ]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let lines: Vec<&str> = run.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", run.out);
+    assert!(lines[0].ends_with("pizza.png") && lines[1].starts_with("  pizza"), "{}", run.out);
+    for (set, count) in [("openai", 80), ("simple", 7)] {
+        let run = sandbox.run(&[
+            "classify",
+            image.to_str().unwrap(),
+            "--labels",
+            "pizza",
+            "--templates",
+            set,
+            "--json",
+        ]);
+        assert_eq!((run.code, run.json()[0]["labels"][0]["score"].as_f64()), (0, Some(1.0)), "{count}");
+    }
+}
+
+#[test]
+fn retrieval_on_unseen_emoji_equals_the_reference() {
+    let sandbox = Sandbox::new();
+    let expected: Value = serde_json::from_slice(&fs::read(data("noto-v1/expected.json")).unwrap()).unwrap();
+    let prompts: String = fs::read_to_string(data("noto-v1/labels.txt"))
+        .unwrap()
+        .lines()
+        .map(|label| format!("an emoji of {label}\n"))
+        .collect();
+    let prompts = sandbox.write("prompts.txt", prompts);
+    let images = data("noto-v1");
+    let runs = [
+        sandbox.run(&["embed", "image", images.to_str().unwrap(), "-o", "images.npy"]),
+        sandbox.run(&["embed", "text", "--input", prompts.to_str().unwrap(), "-o", "texts.npy"]),
+    ];
+    for run in runs {
+        assert_eq!(run.code, 0, "{}", run.err);
+    }
+    let (images, texts) = (read_npy(&sandbox.path("images.npy")), read_npy(&sandbox.path("texts.npy")));
+    assert_eq!((images.len(), texts.len()), (203, 203));
+    for (direction, queries, candidates) in
+        [("image_to_text_recall", &images, &texts), ("text_to_image_recall", &texts, &images)]
+    {
+        let ranks: Vec<usize> = queries
+            .iter()
+            .enumerate()
+            .map(|(index, query)| {
+                let scores: Vec<f32> = candidates.iter().map(|candidate| dot(query, candidate)).collect();
+                scores.iter().filter(|&&score| score >= scores[index]).count()
+            })
+            .collect();
+        for (k, figure) in expected[direction].as_object().unwrap() {
+            let hits = ranks.iter().filter(|&&rank| rank <= k.parse().unwrap()).count();
+            let recall = 100.0 * hits as f64 / ranks.len() as f64;
+            assert!((recall - figure.as_f64().unwrap()).abs() < 0.1, "{direction}@{k}: {recall}, {figure}");
+        }
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn embeddings_are_the_same_in_every_format() {
+    let sandbox = Sandbox::new();
+    let texts = ["a cat", "zwei Hunde", "", "🦊"];
+    for output in ["texts.npy", "texts.safetensors", "texts.jsonl"] {
+        let run = sandbox.run(&[["embed", "text"].as_slice(), &texts, &["-o", output]].concat());
+        assert_eq!(run.code, 0, "{}", run.err);
+    }
+    let npy = read_npy(&sandbox.path("texts.npy"));
+    assert!(npy.iter().all(|row| (dot(row, row) - 1.0).abs() < 1e-5));
+    let safetensors =
+        openclip::core::weights::SafetensorsFile::open(sandbox.path("texts.safetensors")).unwrap();
+    let stored = openclip::core::weights::WeightSource::read(&safetensors, "embeddings", &[4, 128]).unwrap();
+    assert_eq!(stored.to_f32(), npy.concat());
+    let lines = fs::read_to_string(sandbox.path("texts.jsonl")).unwrap();
+    for ((line, text), row) in lines.lines().zip(texts).zip(&npy) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["text"], text);
+        let values: Vec<f32> =
+            line["embedding"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+        assert_eq!(&values, row);
+    }
+    let raw = sandbox.run(&["embed", "text", "a cat", "--no-normalize", "-o", "raw.npy"]);
+    assert_eq!(raw.code, 0, "{}", raw.err);
+    let raw = &read_npy(&sandbox.path("raw.npy"))[0];
+    let length = dot(raw, raw).sqrt();
+    assert!((length - 1.0).abs() > 0.1);
+    assert!(raw.iter().zip(&npy[0]).all(|(raw, unit)| (raw / length - unit).abs() < 1e-6));
+    let piped = sandbox.run(&["embed", "text", "a cat"]);
+    assert_eq!(piped.json()[0]["text"], "a cat");
+}
+
+#[test]
+fn broken_images_are_reported_and_the_rest_is_right() {
+    let sandbox = Sandbox::new();
+    let mut paths = Vec::new();
+    for index in 0..100 {
+        let sample = &emoji_clip::SAMPLE_IMAGES[index % 16];
+        let bytes = match index {
+            10 => b"not an image at all".to_vec(),
+            50 => sample.png[..sample.png.len() / 2].to_vec(),
+            99 => Vec::new(),
+            _ => sample.png.to_vec(),
+        };
+        paths.push(sandbox.write(&format!("images/{index:03}.png"), bytes));
+    }
+    let good = sandbox.run(&["embed", "image", sandbox.samples().to_str().unwrap(), "-o", "good.npy"]);
+    assert_eq!(good.code, 0, "{}", good.err);
+    // Samples in the order of their file names.
+    let mut order: Vec<usize> = (0..16).collect();
+    order.sort_by_key(|&index| emoji_clip::SAMPLE_IMAGES[index].file);
+    let good = read_npy(&sandbox.path("good.npy"));
+
+    let run = sandbox.run(&["embed", "image", "images", "-o", "all.npy", "--batch-size", "7"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert_eq!(run.err.lines().count(), 3, "{}", run.err);
+    for name in ["010.png", "050.png", "099.png"] {
+        assert!(run.err.contains(name), "{}", run.err);
+    }
+    let rows = read_npy(&sandbox.path("all.npy"));
+    assert_eq!(rows.len(), 100);
+    for (index, row) in rows.iter().enumerate() {
+        if [10, 50, 99].contains(&index) {
+            assert!(row.iter().all(|value| value.is_nan()), "{index}");
+        } else {
+            let expected = &good[order.iter().position(|&sample| sample == index % 16).unwrap()];
+            assert!((dot(row, expected) - 1.0).abs() < 1e-5, "{index}");
+        }
+    }
+    let run = sandbox.run(&["embed", "image", "images", "-o", "all.jsonl"]);
+    assert_eq!(run.code, 3);
+    let lines = fs::read_to_string(sandbox.path("all.jsonl")).unwrap();
+    let errors: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line.get("error").is_some())
+        .collect();
+    assert_eq!(errors.len(), 3);
+    assert!(errors[0]["image"].as_str().unwrap().ends_with("010.png"));
+}
+
+#[test]
+fn models_are_listed_and_shown() {
+    let sandbox = Sandbox::new();
+    let list = sandbox.run(&["models", "list", "--json"]);
+    assert_eq!((list.code, list.json().len()), (0, 33), "{}", list.err);
+    let pairs = sandbox.run(&["models", "list", "--pretrained", "--json"]);
+    assert_eq!(pairs.json().len(), 81);
+    let table = sandbox.run(&["models", "list", "--family", "vit"]);
+    let lines: Vec<&str> = table.out.lines().collect();
+    assert_eq!(lines.len(), 26, "{}", table.out);
+    assert!(lines.iter().all(|line| line.chars().count() <= 110), "{}", table.out);
+    let show = sandbox.run(&["models", "show", "ViT-B-32"]);
+    for part in ["laion2b_s34b_b79k", "151.28", "66."] {
+        assert!(show.out.contains(part), "{part}: {}", show.out);
+    }
+    sandbox.run(&["models", "show", "ViT-B-23"]).failed(1, "ViT-B-32");
+    sandbox.run(&["models", "list", "--family", "nope"]).failed(2, "there are: ");
+}
+
+#[test]
+fn demo_classifies_the_bundled_images() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run(&["demo"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.contains("14 of 16 right"), "{}", run.out);
+    assert_eq!(sandbox.run(&["demo", "--json"]).json().len(), 16);
+}
