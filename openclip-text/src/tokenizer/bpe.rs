@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::sync::LazyLock;
 
 use flate2::read::GzDecoder;
@@ -16,6 +16,8 @@ use rustc_hash::FxHashMap;
 const FILE: &str = "bpe_simple_vocab_16e6.txt.gz";
 /// How many merges of the file belong to the vocabulary of CLIP.
 const MERGES: usize = 49152 - 256 - 2;
+/// Size of the lines before and with those merges, in bytes; the file goes on with as many again, and more.
+const MERGES_SIZE: usize = 524_645;
 /// Number of ids that are bytes, ending a word or not.
 const BYTES: usize = 512;
 /// Stands at the end of the bytes of a word.
@@ -46,6 +48,12 @@ const fn is_printable(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff)
 }
 
+/// How `byte`, whose id is `id`, is written in the file: the printable ones as themselves, the others as the characters
+/// from U+0100 on.
+fn byte_name(byte: u8, id: u8) -> char {
+    if is_printable(byte) { byte.into() } else { char::from_u32(u32::from(id) + 68).unwrap_or_default() }
+}
+
 /// The merges of the CLIP vocabulary.
 pub(super) struct Bpe {
     merged: FxHashMap<(u32, u32), u32>,
@@ -68,67 +76,63 @@ impl Bpe {
 
     /// Reads merges, one a line after a line of comment, from a gzip stream.
     fn read(compressed: impl Read) -> std::result::Result<Self, String> {
-        let mut reader = BufReader::with_capacity(1 << 16, GzDecoder::new(compressed));
-        let mut text = String::with_capacity(1 << 19);
-        for line in 0..=MERGES {
-            let length =
-                reader.read_line(&mut text).map_err(|error| format!("line {}: {error}", line + 1))?;
-            if length == 0 {
-                return Err(format!("ends at line {line}; {} lines are needed", MERGES + 1));
-            }
-        }
-        let mut tokens = String::with_capacity(text.len());
+        let mut text = Vec::with_capacity(MERGES_SIZE);
+        GzDecoder::new(compressed)
+            .take(MERGES_SIZE as u64)
+            .read_to_end(&mut text)
+            .map_err(|error| format!("after {} bytes: {error}", text.len()))?;
+        let mut tokens = Vec::with_capacity(text.len());
         let mut ends = Vec::with_capacity(MERGES);
         let mut pairs = Vec::with_capacity(MERGES);
-        for (line, merge) in text.lines().enumerate().skip(1) {
-            let pair = merge
-                .split_once(' ')
-                .ok_or_else(|| format!("line {}: expected two tokens, found {merge:?}", line + 1))?;
-            tokens.push_str(pair.0);
-            tokens.push_str(pair.1);
+        let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|&byte| byte == b'\n');
+        for (line, merge) in lines.enumerate().skip(1).take(MERGES) {
+            let space = merge.iter().position(|&byte| byte == b' ');
+            let Some((left, [_, right @ ..])) = space.and_then(|at| merge.split_at_checked(at)) else {
+                let merge = String::from_utf8_lossy(merge);
+                return Err(format!("line {}: expected two tokens, found {merge:?}", line + 1));
+            };
+            tokens.extend_from_slice(left);
+            tokens.extend_from_slice(right);
             ends.push(tokens.len());
-            pairs.push(pair);
+            pairs.push((left, right));
+        }
+        if pairs.len() < MERGES {
+            return Err(format!("ends at line {}; {} lines are needed", pairs.len() + 1, MERGES + 1));
         }
         Self::resolve(&tokens, &ends, &pairs)
     }
 
     /// Gives every token its id: `tokens` are the merged ones, up to `ends`, and `pairs` what they are made of.
-    fn resolve(tokens: &str, ends: &[usize], pairs: &[(&str, &str)]) -> std::result::Result<Self, String> {
+    fn resolve(tokens: &[u8], ends: &[usize], pairs: &[(&[u8], &[u8])]) -> std::result::Result<Self, String> {
         let mut bytes = [0; 256];
         let mut names = Vec::with_capacity(BYTES);
         for (byte, &id) in (0..=255_u8).zip(&BYTE_IDS) {
             if let Some(place) = bytes.get_mut(usize::from(id)) {
                 *place = byte;
             }
-            // Bytes that aren't printable are written as the characters from U+0100 on.
-            let name = if is_printable(byte) {
-                char::from(byte)
-            } else {
-                char::from_u32(u32::from(id) + 68).unwrap_or_default()
-            };
-            names.push((name.to_string(), u32::from(id)));
+            let name = byte_name(byte, id).to_string();
             names.push((format!("{name}{END_OF_WORD}"), u32::from(id) + 256));
+            names.push((name, u32::from(id)));
         }
-        let mut ids: FxHashMap<&str, u32> =
+        let mut ids: FxHashMap<&[u8], u32> =
             HashMap::with_capacity_and_hasher(BYTES + pairs.len(), Default::default());
-        ids.extend(names.iter().map(|(name, id)| (name.as_str(), *id)));
+        ids.extend(names.iter().map(|(name, id)| (name.as_bytes(), *id)));
         let mut start = 0;
         for (id, &end) in (BYTES as u32..).zip(ends) {
             let token = tokens.get(start..end).unwrap_or_default();
             if ids.insert(token, id).is_some() {
-                return Err(format!("token {token:?} occurs twice"));
+                return Err(format!("token {:?} occurs twice", String::from_utf8_lossy(token)));
             }
             start = end;
         }
         let mut merged = HashMap::with_capacity_and_hasher(pairs.len(), Default::default());
         let mut parts = Vec::with_capacity(pairs.len());
         for (id, &(left, right)) in (BYTES as u32..).zip(pairs) {
-            let find = |token: &str| {
-                // Merging looks for the least id, which is right only if no merge needs a later one.
-                ids.get(token)
-                    .copied()
-                    .filter(|&part| part < id)
-                    .ok_or_else(|| format!("token {token:?} is used before it is made"))
+            // Merging looks for the least id, which is right only if no merge needs a later one.
+            let find = |token| {
+                ids.get(token).copied().filter(|&part| part < id).ok_or_else(|| {
+                    format!("token {:?} is used before it is made", String::from_utf8_lossy(token))
+                })
             };
             let pair = (find(left)?, find(right)?);
             merged.insert(pair, id);
@@ -288,7 +292,7 @@ mod tests {
     fn damaged_vocabularies_are_errors() {
         let lines = |line: &str| compressed(&("#version\n".to_owned() + &format!("{line}\n").repeat(MERGES)));
         let cases = [
-            (b"no gzip".to_vec(), "line 1: "),
+            (b"no gzip".to_vec(), "after 0 bytes: "),
             (compressed("#version\na b\n"), "ends at line 2"),
             (lines("ab"), "line 2: expected two tokens, found \"ab\""),
             (lines("a b"), "token \"ab\" occurs twice"),

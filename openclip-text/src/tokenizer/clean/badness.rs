@@ -2,6 +2,7 @@
 //!
 //! The sequences are those that ftfy 6.3.1 looks for (`ftfy.badness`), as a table of what each place may hold.
 
+use std::str::Chars;
 use std::sync::LazyLock;
 
 use super::categories::{
@@ -33,7 +34,7 @@ enum Place {
 }
 
 impl Place {
-    fn holds(&self, (c, class): (char, u32)) -> bool {
+    fn holds(&self, c: char, class: u32) -> bool {
         match *self {
             Self::Of(classes) => class & classes != 0,
             Self::Any(members) => members.contains(c),
@@ -53,7 +54,7 @@ use Place::{Any, Latin, NotLatin, NotLineFeed, Of, OfOr, Small, Space, Word};
 const PUNCTUATION: u32 = START_PUNCTUATION | END_PUNCTUATION;
 const ACCENTED: u32 = LOWER_ACCENTED | UPPER_ACCENTED;
 
-/// Sequences that show mojibake wherever they occur.
+/// Sequences that show mojibake wherever they occur. There may be up to 64.
 const SEQUENCES: [&[Place]; 37] = [
     &[Of(C1)],
     &[Of(BAD | ACCENTED | BOX | PUNCTUATION | CURRENCY | NUMERIC | LAW), Of(BAD)],
@@ -116,43 +117,70 @@ pub(super) fn is_bad(text: &str) -> bool {
     if text.starts_with("Ã ") || text.starts_with("Â ") {
         return true;
     }
-    let characters: Vec<_> = text.chars().map(|c| (c, class(c))).collect();
-    let mut rest = characters.as_slice();
-    while let Some((&(_, class), after)) = rest.split_first() {
-        // Every sequence has a character with a class in its first or its second place, or whitespace in its second.
-        let possible = class != 0 || after.first().is_some_and(|&(c, class)| class != 0 || is_whitespace(c));
-        if possible && SEQUENCES.iter().any(|sequence| starts_with(rest, sequence)) {
-            return true;
+    let mut rest = text.chars();
+    loop {
+        let here = rest.clone();
+        let Some(first) = rest.next() else { return false };
+        let mut starts = starts(first);
+        while starts != 0 {
+            let sequence = SEQUENCES.get(starts.trailing_zeros() as usize);
+            if sequence.is_some_and(|sequence| is_at_start(sequence, here.clone())) {
+                return true;
+            }
+            starts &= starts - 1;
         }
-        rest = after;
     }
-    false
 }
 
-fn starts_with(characters: &[(char, u32)], sequence: &[Place]) -> bool {
-    characters.len() >= sequence.len()
-        && sequence.iter().zip(characters).all(|(place, &character)| place.holds(character))
+fn is_at_start(sequence: &[Place], mut characters: Chars<'_>) -> bool {
+    sequence.iter().all(|place| characters.next().is_some_and(|c| place.holds(c, class(c))))
 }
 
 /// The classes that `c` belongs to, one bit each.
 pub(super) fn class(c: char) -> u32 {
-    match CLASSES.dense.get(c as usize) {
-        Some(&class) => class,
-        None => {
-            CLASSES.sparse.iter().filter(|&&(member, _)| member == c).fold(0, |sum, (_, class)| sum | class)
-        }
+    match CHARACTERS.dense.get(c as usize) {
+        Some(character) => character.class,
+        None => CHARACTERS.sparse.iter().find(|&&(member, _)| member == c).map_or(0, |&(_, class)| class),
     }
 }
 
-struct Classes {
+/// The [`SEQUENCES`] that may start with `c`, one bit each, the first in the lowest.
+fn starts(c: char) -> u64 {
+    match CHARACTERS.dense.get(c as usize) {
+        Some(character) => character.starts,
+        None => starts_of(c, class(c)),
+    }
+}
+
+fn starts_of(c: char, class: u32) -> u64 {
+    // No sequence starts with any other character, and these are few.
+    if class == 0 && !c.is_ascii() && !is_whitespace(c) {
+        return 0;
+    }
+    (0..64)
+        .zip(SEQUENCES)
+        .fold(0, |starts, (bit, sequence)| starts | first_place_holds(sequence, c, class) << bit)
+}
+
+fn first_place_holds(sequence: &[Place], c: char, class: u32) -> u64 {
+    sequence.first().is_some_and(|place| place.holds(c, class)).into()
+}
+
+#[derive(Clone, Default)]
+struct Character {
+    class: u32,
+    starts: u64,
+}
+
+struct Characters {
     /// By code point, up to the end of the block elements.
-    dense: Vec<u32>,
-    /// The few characters beyond.
+    dense: Vec<Character>,
+    /// The few characters beyond that have a class.
     sparse: Vec<(char, u32)>,
 }
 
-static CLASSES: LazyLock<Classes> = LazyLock::new(|| {
-    let mut classes = Classes { dense: vec![0; 0x25a0], sparse: Vec::new() };
+static CHARACTERS: LazyLock<Characters> = LazyLock::new(|| {
+    let mut characters = Characters { dense: vec![Character::default(); 0x25a0], sparse: Vec::new() };
     for (class, members) in MEMBERS {
         let mut members = members.chars().peekable();
         while let Some(first) = members.next() {
@@ -161,14 +189,17 @@ static CLASSES: LazyLock<Classes> = LazyLock::new(|| {
                 None => first,
             };
             for c in first..=last {
-                match classes.dense.get_mut(c as usize) {
-                    Some(of_c) => *of_c |= class,
-                    None => classes.sparse.push((c, class)),
+                match characters.dense.get_mut(c as usize) {
+                    Some(character) => character.class |= class,
+                    None => characters.sparse.push((c, class)),
                 }
             }
         }
     }
-    classes
+    for (c, character) in ('\0'..).zip(&mut characters.dense) {
+        character.starts = starts_of(c, character.class);
+    }
+    characters
 });
 
 #[cfg(test)]
@@ -186,7 +217,20 @@ mod tests {
         assert_ne!(class('ﬂ') & LOWER_ACCENTED, 0);
         assert_ne!(class('\u{fffd}') & BAD, 0);
         assert_eq!(class('😀'), 0);
-        assert_eq!(CLASSES.sparse.len(), 5, "{:?}", CLASSES.sparse);
+        // Each once: it is in one class only.
+        assert_eq!(CHARACTERS.sparse.len(), 5, "{:?}", CHARACTERS.sparse);
+    }
+
+    #[test]
+    fn sequences_start_where_their_first_place_says() {
+        for c in '\0'..=char::MAX {
+            let by_search = (0..64)
+                .zip(SEQUENCES)
+                .fold(0, |starts, (bit, sequence)| starts | first_place_holds(sequence, c, class(c)) << bit);
+            assert_eq!(starts(c), by_search, "{c:?}");
+        }
+        assert_eq!(starts('\u{80}') & 1, 1);
+        assert_ne!(starts('\u{3000}'), 0);
     }
 
     #[test]
