@@ -1,6 +1,8 @@
 //! Preprocessing against the references in `conformance/preprocess`: modes, pixels and tensors of every file kind, and
 //! that damaged files are errors, never panics.
 
+#![allow(clippy::unwrap_used)] // helpers outside of test functions
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -12,6 +12,9 @@ pub(super) fn has_header(bytes: &[u8]) -> bool {
     matches!(bytes.get(INFO_HEADER..INFO_HEADER + 4), Some(&[12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]))
 }
 
+/// Reads a stored pixel as RGBA.
+type Unpack = fn(&[u8]) -> [u8; 4];
+
 /// How the pixels are stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Compression {
@@ -179,7 +182,7 @@ impl Header {
     }
 
     /// The mode of a file without palette, and the function that reads a pixel as RGBA.
-    fn color_layout(&self) -> Result<(Mode, fn(&[u8]) -> [u8; 4]), Fault> {
+    fn color_layout(&self) -> Result<(Mode, Unpack), Fault> {
         let fields = match self.compression {
             Compression::None => None,
             Compression::BitFields => Some(self.masks),

@@ -1,7 +1,14 @@
-//! JPEG. With the feature `turbojpeg` (on by default) libjpeg-turbo's decoder, as mozjpeg carries it, gives the very
-//! pixels that Pillow's does: slow-but-accurate integer DCT and smooth chroma upsampling. It needs a C compiler and no
-//! assembler. Without the feature, or when panics abort (libjpeg reports errors by unwinding), the pure-Rust
-//! `zune-jpeg` decodes, whose values differ by up to 4 levels.
+//! JPEG, by one of two libraries:
+//!
+//! | features | library | needs | pixels | 640x427 photo, 4:2:0 |
+//! |---|---|---|---|---|
+//! | default | `zune-jpeg` | nothing | differ from Pillow's by up to 4 levels (27% of values in 4:2:0, 1% in 4:4:4) | 1.3 ms |
+//! | `turbojpeg` | libjpeg-turbo, as mozjpeg carries it | a C compiler | identical to Pillow's | 2.4 ms |
+//! | `turbojpeg-simd` | the same with its vector code | also `nasm` on x86 | identical to Pillow's | 1.0 ms |
+//!
+//! (Pillow itself takes 1.3 ms there.) libjpeg-turbo without its vector code is exact but slower than the pure-Rust
+//! decoder, so it isn't the default. libjpeg reports errors by unwinding; where panics abort, the features change
+//! nothing and the pure-Rust decoder is used.
 
 use super::{DecodeOptions, Fault, Mode, Raw};
 
