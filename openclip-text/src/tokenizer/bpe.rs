@@ -2,7 +2,9 @@
 //! pair by pair, the earliest learnt pair first.
 //!
 //! Ids 0 to 255 are bytes, 256 to 511 bytes that end a word, and each further id is the merge of two smaller ones, in
-//! the order in which they were learnt. So the id of a merge is its rank too.
+//! the order in which they were learnt. So the id of a merge is its rank too. And since whatever a merge makes possible has a
+//! larger id, merging one least pair at a time, the leftmost first, gives what the reference's merging of all occurrences
+//! at once gives.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
