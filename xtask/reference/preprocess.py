@@ -446,7 +446,10 @@ def committed():
     for name, config in [("size-300x217-RGB.png", {"size": 32}), ("png-type6-8bit.png", {"size": 20, "resize_mode": "squash"})]:
         pixels, _ = reference(made[name], config)
         pixels.save(ROOT / f"pixels-{name.removesuffix('.png')}-{config['size']}.ppm")
-    # A lossy WebP, whose decoders differ in rounding: all its pixels.
+    # Whole JPEGs, because the default decoder is only close.
+    for name in ("jpeg-0.jpg", "jpeg-2.jpg", "jpeg-cmyk.jpg"):
+        Image.open(io.BytesIO(made[name])).convert("RGB").save((ROOT / name).with_suffix(".ppm"))
+    # A lossy WebP with all its pixels.
     image = Image.fromarray(content(rng := np.random.default_rng(5), 64, 48, 3, "waves"))
     data = saved(image, "WEBP", quality=80)
     (ROOT / "lossy.webp").write_bytes(data)

@@ -105,16 +105,16 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// A contradiction described by a library's error.
+    /// A contradiction described by a library's error, on one line.
     pub(crate) fn damaged(message: impl ToString) -> Self {
-        Self::Damaged(message.to_string())
+        Self::Damaged(message.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     /// An input/output failure inside a decoder that reads from memory: the end of the data, or a broken stream.
     pub(crate) fn from_io(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Self::Truncated,
-            _ => Self::Damaged(error.to_string()),
+            _ => Self::damaged(error),
         }
     }
 

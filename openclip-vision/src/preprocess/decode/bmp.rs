@@ -141,7 +141,7 @@ impl Header {
                 let stride = used.next_multiple_of(4);
                 let mut packed = Vec::new();
                 for _ in 0..height {
-                    packed.extend_from_slice(&reader.take(stride)?[..used]);
+                    packed.extend_from_slice(padded_row(&mut reader, used, stride)?);
                 }
                 unpack_bits(&packed, width, height, bits)?
             }
@@ -169,12 +169,12 @@ impl Header {
         let (mode, unpack) = self.color_layout()?;
         let pixel = usize::from(self.bits / 8);
         let stride = (width * pixel).next_multiple_of(4);
-        if reader.rest().len() / stride < height {
+        if reader.rest().len() / stride + 1 < height {
             return Err(Fault::Truncated);
         }
         let mut samples = Vec::with_capacity(width * height * mode.channels());
         for _ in 0..height {
-            for pixel in reader.take(stride)?[..width * pixel].chunks_exact(pixel) {
+            for pixel in padded_row(&mut reader, width * pixel, stride)?.chunks_exact(pixel) {
                 samples.extend_from_slice(&unpack(pixel)[..mode.channels()]);
             }
         }
@@ -218,6 +218,14 @@ impl Header {
         }
         samples.chunks_exact(stride).rev().flatten().copied().collect()
     }
+}
+
+/// The next row of `used` bytes padded to `stride`; the file may end before the last row's padding.
+fn padded_row<'a>(reader: &mut Reader<'a>, used: usize, stride: usize) -> Result<&'a [u8], Fault> {
+    let row = reader.take(used)?;
+    let padding = (stride - used).min(reader.rest().len());
+    reader.take(padding)?;
+    Ok(row)
 }
 
 /// Stretches the low bits of `value` under `max` to 255, truncating.

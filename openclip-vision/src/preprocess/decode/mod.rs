@@ -14,7 +14,16 @@
 //! | TGA | plain and run lengths | `P`, `1`, `L`, `LA`, `RGB`, `RGBA` |
 //!
 //! EXIF orientation is ignored except in TIFF, because the reference ignores it. Decoding is exact (the same samples
-//! as Pillow's) for all formats except lossy WebP, and JPEG without the feature `turbojpeg`.
+//! as Pillow's) for all formats except JPEG without the feature `turbojpeg`; the features and their speed:
+//!
+//! | features | JPEG library | needs | pixels | photo of 640x427 |
+//! |---|---|---|---|---|
+//! | default | `zune-jpeg` | nothing | differ from Pillow's by up to 4 levels (27% of values in 4:2:0, 1% in 4:4:4) | 1.3 ms |
+//! | `turbojpeg` | libjpeg-turbo, as mozjpeg carries it | a C compiler | identical to Pillow's | 2.4 ms |
+//! | `turbojpeg-simd` | the same with its vector code | also `nasm` on x86 | identical to Pillow's | 1.0 ms |
+//!
+//! (Pillow itself takes 1.3 ms there.) Where the reference is lenient with damage it is sometimes followed no further
+//! than to the last pixel: a PNG with a wrong checksum or without its end marker is an error here.
 
 mod bmp;
 mod gif;
@@ -156,7 +165,11 @@ impl DecodedImage {
         let Some((format, decode)) = sniff(bytes) else {
             return Err(ImageError::NotAnImage { name });
         };
-        let raw = decode(bytes, options).map_err(|fault| fault.named(&name, format))?;
+        // The libraries return errors for bad data; should one of them panic nevertheless, that too is this file's
+        // error and no reason to lose a batch or a server's thread.
+        let raw = std::panic::catch_unwind(|| decode(bytes, options))
+            .unwrap_or_else(|_| Err(Fault::damaged("its decoder failed")))
+            .map_err(|fault| fault.named(&name, format))?;
         let mut image = Self::from_samples(name, raw.width, raw.height, raw.mode, raw.samples)?;
         if raw.mode == Mode::Palette {
             image = image.with_palette(&raw.palette);

@@ -1,4 +1,4 @@
-//! WebP through the crate `image-webp`. Lossless files are exact; lossy ones differ from libwebp's by rounding.
+//! WebP through the crate `image-webp`, which gives libwebp's pixels for lossless and for lossy files.
 
 use image_webp::{DecodingError, WebPDecoder};
 
