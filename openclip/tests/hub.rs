@@ -3,7 +3,6 @@
 mod support;
 
 #[path = "../../openclip-zoo/tests/support/hub_server.rs"]
-#[allow(dead_code, reason = "the zoo's own tests use the rest")]
 mod hub_server;
 
 use hub_server::HubServer;

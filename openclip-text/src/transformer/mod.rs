@@ -193,3 +193,67 @@ impl<B: Backend> TextTower<B> for TextTransformer<B> {
         Ok(TowerOutput { pooled, tokens })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use openclip_core::{
+        CheckpointConfig, DisplayDims, Symbol,
+        backend::{ShapeBackend, ShapeTensor},
+        weights::synth::SynthesisedWeights,
+    };
+
+    use super::*;
+
+    /// The dimensions of embedding and tokens for a batch and a length that are unknown.
+    fn dimensions(text_cfg: &str) -> Result<[String; 2]> {
+        let json = format!(
+            r#"{{"embed_dim": 24, "vision_cfg": {{}}, "custom_text": true, "text_cfg": {text_cfg}}}"#
+        );
+        let config = CheckpointConfig::from_json("test", &json)?.model_cfg;
+        let w = Weights::new(Arc::new(SynthesisedWeights::new())).scope("text");
+        let tower = TextTransformerFamily.build(&ShapeBackend, &config, &w)?;
+        let ids = ShapeTensor(vec![Dim::symbol(Symbol::BATCH), Dim::symbol(Symbol::SEQUENCE)]);
+        let output = tower.forward(&ShapeBackend, &ids, &mut Taps::none())?;
+        Ok([output.pooled, output.tokens].map(|tensor| DisplayDims(&tensor.0).to_string()))
+    }
+
+    #[test]
+    fn neither_batch_size_nor_length_is_read() {
+        let common = r#""width": 32, "heads": 4, "layers": 2, "vocab_size": 99"#;
+        for (options, pooled, tokens) in [
+            ("", "[batch, 24]", "[batch, sequence, 32]"),
+            (r#", "pool_type": "last", "no_causal_mask": true"#, "[batch, 24]", "[batch, sequence, 32]"),
+            (r#", "pool_type": "first", "proj_bias": true"#, "[batch, 24]", "[batch, sequence, 32]"),
+            (r#", "pool_type": "eos", "proj_type": "none""#, "[batch, 32]", "[batch, sequence, 32]"),
+            (r#", "pool_type": "none""#, "[batch, sequence, 24]", "[batch, sequence, 32]"),
+            (r#", "embed_cls": true, "pad_id": 1"#, "[batch, 24]", "[batch, sequence, 32]"),
+        ] {
+            assert_eq!(dimensions(&format!("{{{common}{options}}}")).unwrap(), [pooled, tokens], "{options}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (text_cfg, part) in [
+            (r#"{"no_such_field": 1}"#, "no_such_field"),
+            (r#"{"pool_type": "tok"}"#, "tok"),
+            (r#"{"heads": 7}"#, "7 heads"),
+            (r#"{"heads": 0}"#, "0 heads"),
+            (r#"{"layers": 0}"#, "layers"),
+            (r#"{"vocab_size": -3}"#, "-3"),
+            (r#"{"scaled_cosine_attn": true}"#, "scaled_cosine_attn"),
+        ] {
+            let error = dimensions(text_cfg).unwrap_err().to_string();
+            assert!(error.starts_with("configuration text_cfg: ") && error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_class_token_needs_the_custom_layout() {
+        let json = r#"{"embed_dim": 24, "vision_cfg": {}, "text_cfg": {"embed_cls": true}}"#;
+        let config = CheckpointConfig::from_json("test", json).unwrap().model_cfg;
+        assert!(TextTransformerConfig::of(&config).unwrap_err().to_string().contains("custom_text"));
+    }
+}

@@ -222,3 +222,92 @@ impl<B: Backend> ImageTower<B> for VisionTransformer<B> {
         Ok(TowerOutput { pooled: backend.linear(&pooled, &self.proj)?, tokens })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use openclip_core::{
+        CheckpointConfig, Symbol,
+        backend::{ShapeBackend, ShapeTensor},
+        weights::synth::SynthesisedWeights,
+    };
+
+    use super::*;
+
+    /// The dimensions of embedding, tokens and offered activations for a batch of unknown size.
+    fn dimensions(vision_cfg: &str) -> Result<(String, String, Vec<String>)> {
+        let json = format!(r#"{{"embed_dim": 24, "text_cfg": {{}}, "vision_cfg": {vision_cfg}}}"#);
+        let config = CheckpointConfig::from_json("test", &json)?.model_cfg;
+        let [height, width] = VisionTransformerFamily.info(&config)?.image_size;
+        let w = Weights::new(Arc::new(SynthesisedWeights::new())).scope("visual");
+        let tower = VisionTransformerFamily.build(&ShapeBackend, &config, &w)?;
+        let pixels = ShapeTensor(vec![Dim::symbol(Symbol::BATCH), 3.into(), height.into(), width.into()]);
+        let mut taps = Taps::everything();
+        let TowerOutput { pooled, tokens } = tower.forward(&ShapeBackend, &pixels, &mut taps)?;
+        let show = |tensor: &ShapeTensor| openclip_core::DisplayDims(&tensor.0).to_string();
+        let taps = taps.into_found().into_iter().map(|(name, tensor)| format!("{name} {}", show(&tensor)));
+        Ok((show(&pooled), show(&tokens), taps.collect()))
+    }
+
+    #[test]
+    fn the_batch_size_is_never_read() {
+        let common = r#""image_size": [32, 48], "patch_size": 8, "width": 32, "head_width": 16, "layers": 2"#;
+        for (options, pooled, tokens) in [
+            ("", "[batch, 24]", "[batch, 24, 32]"),
+            (r#", "pool_type": "avg", "final_ln_after_pool": true"#, "[batch, 24]", "[batch, 24, 32]"),
+            (r#", "pool_type": "none""#, "[batch, 25, 24]", "[batch, 25, 32]"),
+            (r#", "attentional_pool": true, "attn_pooler_queries": 5"#, "[batch, 24]", "[batch, 4, 24]"),
+            (r#", "qk_norm": true, "scale_heads": true, "scale_fc": true"#, "[batch, 24]", "[batch, 24, 32]"),
+        ] {
+            let found = dimensions(&format!("{{{common}{options}}}")).unwrap();
+            assert_eq!((found.0.as_str(), found.1.as_str()), (pooled, tokens), "{options}");
+        }
+        let (_, _, taps) = dimensions(&format!("{{{common}, \"no_ln_pre\": true}}")).unwrap();
+        assert_eq!(
+            taps,
+            [
+                "visual.conv1 [batch, 24, 32]",
+                "visual.positional_embedding [batch, 25, 32]",
+                "visual.transformer.resblocks.0 [batch, 25, 32]",
+                "visual.transformer.resblocks.1 [batch, 25, 32]",
+            ]
+        );
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (vision_cfg, part) in [
+            (r#"{"no_such_field": 1}"#, "no_such_field"),
+            (r#"{"pool_type": "last"}"#, "last"),
+            (r#"{"width": 100, "head_width": 14}"#, "7 heads"),
+            (r#"{"head_width": 1000}"#, "0 heads"),
+            (r#"{"head_width": 0}"#, "0 heads"),
+            (r#"{"patch_size": 0}"#, "patch_size"),
+            (r#"{"patch_size": 300}"#, "smaller than one patch"),
+            (r#"{"layers": 0}"#, "layers"),
+            (r#"{"mlp_ratio": -1.0}"#, "mlp_ratio"),
+            (r#"{"attentional_pool": "parallel"}"#, "embed_dim 24"),
+            (r#"{"attentional_pool": true, "attn_pooler_heads": 7}"#, "7 attn_pooler_heads"),
+            (r#"{"pos_embed_type": "sin_cos_2d", "image_size": [32, 64]}"#, "square grid"),
+            (r#"{"scaled_cosine_attn": true}"#, "scaled_cosine_attn"),
+            (r#"{"act_kwargs": {"approximate": "sinh"}}"#, "sinh"),
+            (r#"{"norm_kwargs": {"momentum": 1}}"#, "momentum"),
+        ] {
+            let error = dimensions(vision_cfg).unwrap_err().to_string();
+            assert!(error.starts_with("configuration vision_cfg: ") && error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn sections_of_other_families_are_left_to_them() {
+        let accepts = |vision_cfg: &str| {
+            VisionTransformerFamily.accepts(&serde_json::from_str::<TowerConfig>(vision_cfg).unwrap())
+        };
+        assert!(accepts("{}") && accepts(r#"{"family": "vit", "layers": 3}"#));
+        for other in [r#"{"layers": [3, 4, 6, 3]}"#, r#"{"timm_model_name": "x"}"#, r#"{"family": "mixer"}"#]
+        {
+            assert!(!accepts(other), "{other}");
+        }
+    }
+}

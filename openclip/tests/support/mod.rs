@@ -1,6 +1,7 @@
 //! Running the real binary, and inputs for it.
 
 #![allow(dead_code, reason = "every test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "the helpers of a test")]
 
 use std::{
     fs,

@@ -11,10 +11,16 @@ use openclip_core::{
 
 use crate::{cpu, device};
 
+mod portable;
+#[cfg(test)]
+mod tests;
+
 /// Runs models on candle.
 #[derive(Clone, Debug)]
 pub struct CandleBackend {
     device: Device,
+    /// Whether the kernels for the CPU are used where there are any.
+    own_kernels: bool,
 }
 
 impl CandleBackend {
@@ -29,7 +35,8 @@ impl CandleBackend {
                 message: format!("precision {precision} is not available on {device}: use --precision f32"),
             });
         }
-        Ok(Self { device: device::open(device)? })
+        let device = device::open(device)?;
+        Ok(Self { own_kernels: device.is_cpu(), device })
     }
 
     fn tensor(&self, value: HostTensor) -> Result<Tensor> {
@@ -92,19 +99,6 @@ fn fixed(op: &str, dim: &Dim) -> Result<usize> {
     dim.fixed().ok_or_else(|| Error::shape(op, "a number", dim))
 }
 
-/// The activation by candle's own operations.
-fn activate_on_device(x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
-    match activation {
-        Activation::GeluErf => x.gelu_erf(),
-        Activation::GeluTanh => x.gelu(),
-        Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
-        Activation::Relu => x.relu(),
-        Activation::Silu => x.silu(),
-        Activation::Sigmoid => candle_nn::ops::sigmoid(x),
-        Activation::Tanh => x.tanh(),
-    }
-}
-
 impl Backend for CandleBackend {
     type Tensor = Tensor;
     type Linear = Linear;
@@ -122,7 +116,7 @@ impl Backend for CandleBackend {
 
     fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Linear> {
         let (weight, bias) = spec.read(w)?;
-        if self.device.is_cpu() {
+        if self.own_kernels {
             let packed = cpu::PackedLinear::new(&weight, spec.layout, bias, spec.activation);
             return Ok(Linear::Packed(Box::new(packed)));
         }
@@ -152,7 +146,7 @@ impl Backend for CandleBackend {
             false => Ok(None),
         };
         let (weight, bias) = (read("weight", spec.weight)?, read("bias", spec.bias)?);
-        if self.device.is_cpu() {
+        if self.own_kernels {
             return Ok(Norm::Rows(cpu::LayerNorm {
                 eps: spec.eps as f32,
                 weight: weight.map(HostTensor::into_data),
@@ -186,7 +180,7 @@ impl Backend for CandleBackend {
                     None => y,
                 };
                 match activation {
-                    Some(activation) => activate_on_device(&y, *activation),
+                    Some(activation) => portable::activate(&y, *activation),
                     None => Ok(y),
                 }
             }
@@ -200,7 +194,7 @@ impl Backend for CandleBackend {
             let [pad_y, pad_x] = padding;
             let x = x.pad_with_zeros(2, pad_y, pad_y)?.pad_with_zeros(3, pad_x, pad_x)?;
             let y = if kernel == stride && padding == [0, 0] && groups == 1 {
-                patches(&x, kernel, &layer.weight)?
+                portable::patches(&x, kernel, &layer.weight)?
             } else if stride[0] == stride[1] {
                 x.conv2d(&layer.weight, 0, stride[0], 1, groups)?
             } else {
@@ -247,9 +241,9 @@ impl Backend for CandleBackend {
     }
 
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        let run = || match self.device.is_cpu() {
+        let run = || match self.own_kernels {
             true => x.contiguous()?.apply_op1_no_bwd(&cpu::Activate(activation)),
-            false => activate_on_device(x, activation),
+            false => portable::activate(x, activation),
         };
         run().map_err(failed("activate"))
     }
@@ -295,12 +289,12 @@ impl Backend for CandleBackend {
                 return Err(Error::shape("attention bias", expected, format!("{:?}", bias.dims())));
             }
         }
-        if self.device.is_cpu() {
+        if self.own_kernels {
             let bias = bias.map(|bias| self.download(bias)).transpose()?;
             let op = cpu::Attention { spec: *spec, bias };
             return q.apply_op3_no_bwd(k, v, &op).map_err(failed("attention"));
         }
-        attention_on_device(q, k, v, spec, bias).map_err(failed("attention"))
+        portable::attention(q, k, v, spec, bias).map_err(failed("attention"))
     }
 
     fn rearrange(&self, x: &Tensor, how: Rearrange) -> Result<Tensor> {
@@ -317,7 +311,10 @@ impl Backend for CandleBackend {
                 rank => x.flatten(rank - 2, rank - 1),
             },
             Rearrange::Transpose(a, b) => x.transpose(a, b),
-            Rearrange::SpatialToTokens => x.flatten_from(2)?.transpose(1, 2),
+            Rearrange::SpatialToTokens => {
+                x.dims4()?;
+                x.flatten_from(2)?.transpose(1, 2)
+            }
             Rearrange::TokensToSpatial { height, width } => {
                 let (batch, _, channels) = x.dims3()?;
                 x.transpose(1, 2)?.reshape((batch, channels, height, width))
@@ -340,7 +337,19 @@ impl Backend for CandleBackend {
     }
 
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let run = || a.contiguous()?.matmul(&b.contiguous()?);
+        let run = || {
+            let ([lead @ .., m, k], [other_lead @ .., other_k, n]) = (a.dims(), b.dims()) else {
+                candle_core::bail!("at least two axes each, found {:?} and {:?}", a.shape(), b.shape());
+            };
+            if lead != other_lead || k != other_k {
+                candle_core::bail!("{:?} and {:?} don't go together", a.shape(), b.shape());
+            }
+            // candle's product refuses some contiguous tensors with axes of size 1; three axes always pass.
+            let count: usize = lead.iter().product();
+            let a = a.contiguous()?.reshape((count, *m, *k))?;
+            let b = b.contiguous()?.reshape((count, *k, *n))?;
+            a.matmul(&b)?.reshape([lead, &[*m, *n]].concat())
+        };
         run().map_err(failed("matmul"))
     }
 
@@ -390,8 +399,8 @@ impl Backend for CandleBackend {
         let run = || match which {
             // candle's argmax doesn't promise which of several equal values it finds, so the position is made part
             // of the key: the highest id first, then the earliest place.
-            TokenPosition::HighestId => first_maximum(ids),
-            TokenPosition::First(id) => first_maximum(&ids.eq(id)?.to_dtype(DType::U32)?),
+            TokenPosition::HighestId => portable::first_maximum(ids),
+            TokenPosition::First(id) => portable::first_maximum(&ids.eq(id)?.to_dtype(DType::U32)?),
         };
         run().map_err(failed("token_position"))
     }
@@ -421,62 +430,4 @@ impl Eager for CandleBackend {
         let run = || x.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
         HostTensor::new(x.dims(), run().map_err(failed("download"))?)
     }
-}
-
-/// Position of the first of the largest values in each row of `[N, L]` integers.
-fn first_maximum(values: &Tensor) -> candle_core::Result<Tensor> {
-    let (_, length) = values.dims2()?;
-    let values = values.to_dtype(DType::I64)?;
-    let place = Tensor::arange(0_i64, length as i64, values.device())?;
-    let length = Tensor::new(length as i64, values.device())?;
-    let key = values.broadcast_mul(&length)?.broadcast_sub(&place)?;
-    key.argmax(1)
-}
-
-/// Non-overlapping patches as one matrix product: `[N, C, H, W] x [out, C, P, Q] -> [N, out, H/P, W/Q]`.
-fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], weight: &Tensor) -> candle_core::Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
-    let (outputs, weight_channels, _, _) = weight.dims4()?;
-    let (rows, columns) = (height / patch_y, width / patch_x);
-    if channels != weight_channels || rows == 0 || columns == 0 {
-        candle_core::bail!(
-            "expected dimensions [N, {weight_channels}, >={patch_y}, >={patch_x}], found {:?}",
-            x.shape()
-        );
-    }
-    let x = x.narrow(2, 0, rows * patch_y)?.narrow(3, 0, columns * patch_x)?;
-    let x = x
-        .reshape((batch, channels, rows, patch_y, columns, patch_x))?
-        .permute((0, 2, 4, 1, 3, 5))?
-        .reshape((batch, rows * columns, channels * patch_y * patch_x))?;
-    let weight = weight.reshape((outputs, channels * patch_y * patch_x))?.t()?;
-    x.broadcast_matmul(&weight)?.transpose(1, 2)?.reshape((batch, outputs, rows, columns))
-}
-
-/// Attention by candle's own operations.
-fn attention_on_device(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    spec: &AttentionSpec,
-    bias: Option<&Tensor>,
-) -> candle_core::Result<Tensor> {
-    let split = |x: &Tensor| {
-        let (batch, length, width) = x.dims3()?;
-        x.reshape((batch, length, spec.heads, width / spec.heads))?.transpose(1, 2)?.contiguous()
-    };
-    let (q, k, v) = (split(q)?, split(k)?, split(v)?);
-    let mut scores = (q.matmul(&k.t()?)? * f64::from(spec.scale))?;
-    if let Some(bias) = bias {
-        scores = scores.broadcast_add(bias)?;
-    }
-    if spec.causal {
-        let (queries, keys) = (scores.dim(2)?, scores.dim(3)?);
-        let mask: Vec<f32> = (0..queries)
-            .flat_map(|query| (0..keys).map(move |key| if key > query { f32::NEG_INFINITY } else { 0.0 }))
-            .collect();
-        scores = scores.broadcast_add(&Tensor::from_vec(mask, (queries, keys), scores.device())?)?;
-    }
-    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    weights.matmul(&v)?.transpose(1, 2)?.flatten_from(2)
 }
