@@ -2,7 +2,7 @@
 //! are compared with the reference without storing a single weight.
 //!
 //! Value `i` of a tensor is an integer hash of the tensor's name and of `i`, turned into an `f32` by one multiplication
-//! and one addition whose constants follow from the tensor's kind and shape ([`rules`]). The Python twin
+//! and one addition whose constants follow from the tensor's kind and shape (`synth/rules.rs`). The Python twin
 //! `xtask/reference/synth.py` gives the same bits; `conformance/README.md` describes both, and `conformance/synth.json`
 //! holds values that the tests here compare with. [`image`] makes inputs in the same way.
 
