@@ -168,7 +168,10 @@ impl Weights {
         let data = self.shared.source.read(&path, dims)?;
         let data = match self.adapted.get(&path) {
             Some(adapt) if data.info.dims != dims => {
-                let adapted = adapt(&data)?;
+                let adapted = adapt(&data).map_err(|error| {
+                    tracing::debug!(%error, tensor = path, "not adaptable");
+                    self.mismatched(&path, dims, data.info.dims.clone())
+                })?;
                 TensorData::from_f32(adapted.dims(), adapted.data())
             }
             _ => data,

@@ -2,6 +2,7 @@
 
 mod jsonl;
 mod npy;
+mod rows;
 mod safetensors;
 mod whole_file;
 
@@ -30,8 +31,11 @@ pub fn writer(
 ) -> Result<Box<dyn EmbeddingWriter>> {
     let Some(path) = path else { return Ok(Box::new(jsonl::JsonLines::to_stdout(kind))) };
     match extension(path)? {
-        Extension::Npy => Ok(Box::new(npy::Npy::create(path, count, dim)?)),
-        Extension::Safetensors => Ok(Box::new(safetensors::Safetensors::create(path, kind, count, dim)?)),
+        Extension::Npy => Ok(Box::new(rows::Rows::create(path, &npy::header(count, dim), count, dim)?)),
+        Extension::Safetensors => {
+            let header = safetensors::header(kind, count, dim);
+            Ok(Box::new(rows::Rows::create(path, &header, count, dim)?))
+        }
         Extension::Jsonl => Ok(Box::new(jsonl::JsonLines::create(path, kind)?)),
     }
 }

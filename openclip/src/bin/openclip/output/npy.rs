@@ -1,56 +1,13 @@
-//! `.npy`: `[N, D]` in f32 (NumPy format version 1.0), written row by row. A failed input's row is NaN.
-
-use std::path::Path;
-
-use anyhow::{Result, ensure};
-
-use super::{EmbeddingWriter, whole_file::WholeFile};
-
-pub struct Npy {
-    file: WholeFile,
-    dim: usize,
-    missing: usize,
-}
-
-impl Npy {
-    pub fn create(path: &Path, count: usize, dim: usize) -> Result<Self> {
-        let mut file = WholeFile::create(path)?;
-        file.write(&header(count, dim))?;
-        Ok(Self { file, dim, missing: count })
-    }
-}
+//! `.npy`: `[N, D]` in f32 (NumPy format version 1.0).
 
 /// Magic, version, and a Python dictionary padded so that the data starts at a multiple of 64.
-fn header(count: usize, dim: usize) -> Vec<u8> {
+pub fn header(count: usize, dim: usize) -> Vec<u8> {
     const PREFIX: usize = 10;
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {dim}), }}");
     let length = (PREFIX + text.len() + 1).next_multiple_of(64) - PREFIX;
     text.extend(std::iter::repeat_n(' ', length - text.len() - 1));
     text.push('\n');
     [b"\x93NUMPY\x01\x00".as_slice(), &(length as u16).to_le_bytes(), text.as_bytes()].concat()
-}
-
-impl EmbeddingWriter for Npy {
-    fn add(&mut self, _: &str, result: Result<&[f32], &str>) -> Result<()> {
-        self.missing -= 1;
-        self.file.write(&row(result, self.dim)?)
-    }
-
-    fn finish(self: Box<Self>) -> Result<()> {
-        ensure!(self.missing == 0, "{} embeddings are missing", self.missing);
-        self.file.finish()
-    }
-}
-
-/// A row's bytes; NaN for a failed input.
-pub fn row(result: Result<&[f32], &str>, dim: usize) -> Result<Vec<u8>> {
-    match result {
-        Ok(values) => {
-            ensure!(values.len() == dim, "the model gives {} values per input, not {dim}", values.len());
-            Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        }
-        Err(_) => Ok(f32::NAN.to_le_bytes().repeat(dim)),
-    }
 }
 
 #[cfg(test)]
