@@ -53,6 +53,21 @@ impl TowerConfig {
         self.0.insert(field.to_owned(), value.into());
     }
 
+    /// Checks that sizes of a section are such that a model of them could exist: from 1 to 2^24. This keeps a damaged or
+    /// hostile configuration from overflowing arithmetic or filling the memory before any tensor is looked at.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming `section` and the field.
+    pub fn check_sizes(section: &str, sizes: &[(&str, usize)]) -> Result<()> {
+        const LARGEST: usize = 1 << 24;
+        match sizes.iter().find(|(_, size)| !(1..=LARGEST).contains(size)) {
+            Some((field, size)) => {
+                Err(Error::config(section, format!("`{field}` is {size}; it must be from 1 to {LARGEST}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The section as a family's own configuration struct.
     ///
     /// # Errors

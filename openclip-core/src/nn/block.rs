@@ -184,6 +184,9 @@ impl<B: Backend> ResidualAttentionBlock<B> {
     }
 }
 
+/// Blocks of the deepest stack that is built: a bound on what a damaged configuration can ask for.
+const LARGEST_DEPTH: usize = 1024;
+
 /// A stack of equal blocks: `resblocks.0`, `resblocks.1`, ...
 pub struct Transformer<B: Backend> {
     blocks: Vec<ResidualAttentionBlock<B>>,
@@ -193,8 +196,12 @@ impl<B: Backend> Transformer<B> {
     /// Reads `layers` blocks below the scope of `w`.
     ///
     /// # Errors
-    /// [`Error::Weights`].
+    /// [`Error::Weights`], and [`Error::Config`] for more layers than any model has.
     pub fn new(backend: &B, w: &Weights, layers: usize, spec: &BlockSpec) -> Result<Self> {
+        if layers > LARGEST_DEPTH {
+            let message = format!("{layers} layers are too many; at most {LARGEST_DEPTH} are built");
+            return Err(Error::config(w.scope_name(), message));
+        }
         let blocks = w.scope("resblocks");
         let blocks = (0..layers)
             .map(|index| ResidualAttentionBlock::new(backend, &blocks.scope(index.to_string()), spec))

@@ -1,7 +1,7 @@
 //! The `text_cfg` of native text transformers, field by field as the reference has it.
 
 use openclip_core::{
-    Error, ModelConfig, Result,
+    Error, ModelConfig, Result, TowerConfig,
     nn::{ActivationOptions, BlockSpec, CustomBlock, NormOptions, gelu},
 };
 use serde::{Deserialize, Serialize};
@@ -141,10 +141,16 @@ impl TextTransformerConfig {
     /// [`Error::Config`].
     pub fn of(config: &ModelConfig) -> Result<Self> {
         let this: Self = config.text_cfg.parse(SECTION)?;
-        if [this.context_length, this.vocab_size, this.width, this.layers].contains(&0) {
-            let message = "context_length, vocab_size, width and layers must be positive";
-            return Err(Error::config(SECTION, message));
-        }
+        TowerConfig::check_sizes(
+            SECTION,
+            &[
+                ("context_length", this.context_length),
+                ("vocab_size", this.vocab_size),
+                ("width", this.width),
+                ("layers", this.layers),
+                ("embed_dim", config.embed_dim),
+            ],
+        )?;
         if this.embed_cls && !config.custom_text {
             let message = "embed_cls needs `\"custom_text\": true`: the reference's CLIP class fails on it";
             return Err(Error::config(SECTION, message));

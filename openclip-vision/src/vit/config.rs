@@ -1,7 +1,7 @@
 //! The `vision_cfg` of native vision transformers, field by field as the reference has it.
 
 use openclip_core::{
-    Error, HeightWidth, ModelConfig, Result,
+    Error, HeightWidth, ModelConfig, Result, TowerConfig,
     backend::Activation,
     nn::{ActivationOptions, BlockSpec, CustomBlock, NormOptions, gelu},
 };
@@ -171,18 +171,25 @@ impl VisionTransformerConfig {
         let this: Self = config.vision_cfg.parse(SECTION)?;
         let fail = |message: String| Err(Error::config(SECTION, message));
         let [patch, image] = [this.patch_size, this.image_size];
-        if patch.height == 0 || patch.width == 0 || this.layers == 0 || this.width == 0 {
-            return fail("patch_size, layers and width must be positive".to_owned());
-        }
+        TowerConfig::check_sizes(
+            SECTION,
+            &[
+                ("layers", this.layers),
+                ("width", this.width),
+                ("patch_size", patch.height),
+                ("patch_size", patch.width),
+                ("image_size", image.height),
+                ("image_size", image.width),
+                ("attn_pooler_queries", this.attn_pooler_queries),
+                ("embed_dim", config.embed_dim),
+            ],
+        )?;
         if image.height < patch.height || image.width < patch.width {
             return fail(format!(
                 "image_size {:?} is smaller than one patch {:?}",
                 image.to_array(),
                 patch.to_array()
             ));
-        }
-        if image.height.max(image.width) > 1 << 16 {
-            return fail(format!("image_size {:?} is too large", image.to_array()));
         }
         if this.pos_embed_type == PositionKind::SinCos2d {
             let [rows, columns] = this.grid();
@@ -193,16 +200,11 @@ impl VisionTransformerConfig {
                 );
             }
         }
-        if this.attentional_pool != AttentionalPool::Switch(false) {
-            if this.attn_pooler_queries == 0 {
-                return fail("attn_pooler_queries must be positive".to_owned());
-            }
-            if matches!(this.attentional_pool, AttentionalPool::Pair(_)) && this.width != config.embed_dim {
-                return fail(format!(
-                    "attentional_pool `parallel` and `cascade` need width {} to be embed_dim {}",
-                    this.width, config.embed_dim
-                ));
-            }
+        if matches!(this.attentional_pool, AttentionalPool::Pair(_)) && this.width != config.embed_dim {
+            return fail(format!(
+                "attentional_pool `parallel` and `cascade` need width {} to be embed_dim {}",
+                this.width, config.embed_dim
+            ));
         }
         Ok(this)
     }

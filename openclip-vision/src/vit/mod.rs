@@ -285,7 +285,8 @@ mod tests {
             (r#"{"head_width": 0}"#, "0 heads"),
             (r#"{"patch_size": 0}"#, "patch_size"),
             (r#"{"patch_size": 300}"#, "smaller than one patch"),
-            (r#"{"layers": 0}"#, "layers"),
+            (r#"{"layers": 0}"#, "`layers` is 0"),
+            (r#"{"width": 18446744073709551615, "head_width": 1}"#, "`width`"),
             (r#"{"mlp_ratio": -1.0}"#, "mlp_ratio"),
             (r#"{"attentional_pool": "parallel"}"#, "embed_dim 24"),
             (r#"{"attentional_pool": true, "attn_pooler_heads": 7}"#, "7 attn_pooler_heads"),
@@ -297,6 +298,12 @@ mod tests {
             let error = dimensions(vision_cfg).unwrap_err().to_string();
             assert!(error.starts_with("configuration vision_cfg: ") && error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_depth_that_no_model_has_is_refused_at_once() {
+        let error = dimensions(r#"{"layers": 16000000}"#).unwrap_err().to_string();
+        assert!(error.contains("16000000 layers are too many"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::project;
 
-/// Runs `towers.py` for the cases that `filter` selects.
+/// Makes the references of the towers that `filter` selects; without a filter, of preprocessing and tokenizer too.
 pub fn run(filter: Option<&str>) -> Result<()> {
     let root = project::root();
     let scripts = root.join("xtask/reference");
@@ -17,11 +17,20 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     }
     let requirements = scripts.join("requirements.txt");
     execute(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements))?;
-    let mut towers = Command::new(&python);
-    towers.arg(scripts.join("towers.py")).arg("--out").arg(root.join("conformance/towers"));
+    let script = |name: &str| {
+        let mut command = Command::new(&python);
+        command.arg(scripts.join(name));
+        command
+    };
+    let data = root.join("conformance");
+    let mut towers = script("towers.py");
+    towers.arg("--out").arg(data.join("towers"));
     if let Some(filter) = filter {
-        towers.arg("--only").arg(format!("*{filter}*"));
+        return execute(towers.arg("--only").arg(format!("*{filter}*")));
     }
+    execute(script("synth.py").arg("--out").arg(data.join("synth.json")))?;
+    execute(&mut script("preprocess.py"))?;
+    execute(script("tokenizer.py").arg("cases"))?;
     execute(&mut towers)
 }
 

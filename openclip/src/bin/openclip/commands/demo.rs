@@ -11,6 +11,12 @@ pub fn run(_: &Demo) -> Result<Outcome> {
 
 #[cfg(feature = "emoji-clip")]
 pub fn run(arguments: &Demo) -> Result<Outcome> {
+    use std::{
+        fmt::Write as _,
+        io::{Write, stdout},
+    };
+
+    use anyhow::Context;
     use openclip::{Clip, DecodedImage, ZeroShotClassifier, zoo::emoji_clip};
 
     use super::ranking::Ranking;
@@ -19,14 +25,16 @@ pub fn run(arguments: &Demo) -> Result<Outcome> {
     let labels = emoji_clip::SAMPLE_IMAGES.map(|sample| sample.label.to_owned());
     let classifier = ZeroShotClassifier::new(&clip, &labels, &[emoji_clip::TEMPLATE])?;
     let mut right = 0;
-    if !arguments.json {
-        println!(
-            "{} images in an art style that the model never saw, {} labels\n",
-            emoji_clip::SAMPLE_IMAGES.len(),
-            labels.len()
-        );
-        println!("{:20}  {:14}  {:>6}  {:14}  {:>6}", "image", "best label", "score", "second", "score");
-    }
+    let mut text = format!(
+        "{} images in an art style that the model never saw, {} labels\n\n{:20}  {:14}  {:>6}  {:14}  {:>6}\n",
+        emoji_clip::SAMPLE_IMAGES.len(),
+        labels.len(),
+        "image",
+        "best label",
+        "score",
+        "second",
+        "score"
+    );
     for sample in &emoji_clip::SAMPLE_IMAGES {
         let image = DecodedImage::from_bytes(sample.file, sample.png)?;
         let scores = classifier.scores(&clip.encode_image(&image)?);
@@ -38,23 +46,19 @@ pub fn run(arguments: &Demo) -> Result<Outcome> {
         if let [first, second, ..] = ranking.labels.as_slice() {
             let correct = first.label == sample.label;
             right += usize::from(correct);
-            println!(
-                "{:20}  {:14}  {:>6.4}  {:14}  {:>6.4}  {}",
-                sample.file,
-                first.label,
-                first.score,
-                second.label,
-                second.score,
-                if correct { "" } else { "wrong" }
-            );
+            let verdict = if correct { "" } else { "  wrong" };
+            writeln!(
+                text,
+                "{:20}  {:14}  {:>6.4}  {:14}  {:>6.4}{verdict}",
+                sample.file, first.label, first.score, second.label, second.score,
+            )?;
         }
     }
     if !arguments.json {
-        println!("\n{right} of {} right. Try your own:", emoji_clip::SAMPLE_IMAGES.len());
-        println!(
-            "  openclip classify IMAGE --labels \"cat face, rocket\" --template \"{}\"",
-            emoji_clip::TEMPLATE
-        );
+        let (total, template) = (labels.len(), emoji_clip::TEMPLATE);
+        writeln!(text, "\n{right} of {total} right. Try your own:")?;
+        writeln!(text, "  openclip classify IMAGE --labels \"cat face, rocket\" --template \"{template}\"")?;
+        stdout().write_all(text.as_bytes()).context("stdout")?;
     }
     Ok(Outcome::Done)
 }
