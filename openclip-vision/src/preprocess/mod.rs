@@ -22,7 +22,7 @@ mod config;
 mod convert;
 pub mod decode;
 mod error;
-mod filter;
+pub(crate) mod filter;
 mod geometry;
 mod image;
 mod loader;
