@@ -242,11 +242,17 @@ fn nearest(name: &str, names: &[String]) -> Option<String> {
     let pattern = numbers_erased(name);
     names
         .iter()
-        .filter(|candidate| numbers_erased(candidate) != pattern)
+        .filter(|candidate| numbers_erased(candidate) != pattern && may_be_meant(name, candidate))
         .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
         .filter(|(similarity, _)| *similarity >= 0.7)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate.clone())
+}
+
+/// Towers are alike inside, so a tensor of one looks like a tensor of the other; but nobody means that one.
+fn may_be_meant(name: &str, candidate: &str) -> bool {
+    const TOWERS: [&str; 2] = ["visual.", "text."];
+    TOWERS.iter().all(|tower| !candidate.starts_with(tower) || name.starts_with(tower))
 }
 
 /// `name` with every number in it replaced by `#`.
