@@ -155,6 +155,26 @@ fn embeddings_are_the_same_in_every_format() {
 }
 
 #[test]
+fn images_come_from_files_folders_and_a_list() {
+    let sandbox = Sandbox::new();
+    sandbox.samples();
+    sandbox.write("nested/deeper/rocket.PNG", emoji_clip::SAMPLE_IMAGES[1].png);
+    sandbox.write("nested/notes.txt", "no image");
+    let arguments = ["embed", "image", "samples/key.png", "nested", "-"];
+    let run = sandbox.run_with_input(&arguments, "samples/fish.png\nsamples/house.png\n");
+    assert_eq!(run.code, 0, "{}", run.err);
+    let images: Vec<String> =
+        run.json().iter().map(|line| line["image"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        images,
+        ["samples/key.png", "nested/deeper/rocket.PNG", "samples/fish.png", "samples/house.png"]
+    );
+    let texts = sandbox.run_with_input(&["embed", "text", "--input", "-"], "one\r\n\nthree");
+    let texts: Vec<Value> = texts.json().into_iter().map(|line| line["text"].clone()).collect();
+    assert_eq!(texts, ["one", "", "three"]);
+}
+
+#[test]
 fn broken_images_are_reported_and_the_rest_is_right() {
     let sandbox = Sandbox::new();
     let mut paths = Vec::new();

@@ -5,8 +5,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use openclip::{core::weights::save_safetensors, zoo::emoji_clip};
@@ -122,9 +123,18 @@ impl Sandbox {
 
     /// Runs the command.
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Run {
+        self.run_with_input(arguments, "")
+    }
+
+    /// Runs the command with `input` on its standard input.
+    pub fn run_with_input<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S], input: &str) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_openclip"));
-        let command = command.args(arguments).envs(self.variables.clone()).current_dir(self.folder.path());
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        command.args(arguments).envs(self.variables.clone()).current_dir(self.folder.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A command that takes no input may have ended already.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Run { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
     }
