@@ -24,6 +24,9 @@
 //! # Ok::<(), openclip::Error>(())
 //! ```
 
+#[cfg(not(feature = "candle"))]
+compile_error!("openclip runs models on a backend: enable the cargo feature `candle`");
+
 mod clip;
 mod error;
 pub mod templates;
