@@ -33,6 +33,9 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
+/// Number of steps of [`run`].
+pub const STEPS: usize = 5;
+
 /// Runs all checks, stopping at the first that fails.
 pub fn run() -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
