@@ -328,3 +328,77 @@ impl Graph {
         self.initializers.retain(|initializer| needed.contains(&*initializer.name));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openclip_core::Symbol;
+
+    use super::*;
+
+    fn graph() -> Graph {
+        let mut graph = Graph::default();
+        let dims = [Symbol::BATCH, Symbol::SEQUENCE].map(Dim::symbol).to_vec();
+        graph.input("input_ids", ElementType::Int64, dims);
+        graph
+    }
+
+    fn lines(graph: &Graph) -> Vec<String> {
+        let line = |node: &NodeProto| format!("{} = {}({})", node.name, node.op_type, node.input.join(", "));
+        graph.nodes.iter().map(line).collect()
+    }
+
+    #[test]
+    fn symbolic_dimensions_are_computed_once() {
+        let mut graph = graph();
+        let (batch, sequence) = (Dim::symbol(Symbol::BATCH), Dim::symbol(Symbol::SEQUENCE));
+        let dim = &(&(&batch * &sequence) * &Dim::Fixed(2)) + &Dim::Fixed(1);
+        let value = graph.size(&dim).unwrap();
+        assert_eq!(graph.size(&dim).unwrap().name, value.name);
+        graph.size(&(&sequence + &Dim::Fixed(1))).unwrap();
+        assert_eq!(
+            lines(&graph),
+            [
+                "batch/Shape = Shape(input_ids)",
+                "size/Mul = Mul(int64[2], batch/Shape)",
+                "sequence/Shape = Shape(input_ids)",
+                "size/Mul_1 = Mul(size/Mul, sequence/Shape)",
+                "size/Add = Add(int64[1], size/Mul_1)",
+                "size/Add_1 = Add(int64[1], sequence/Shape)",
+            ]
+        );
+        assert!(graph.size(&Dim::symbol(Symbol("elsewhere"))).is_err());
+    }
+
+    #[test]
+    fn what_nothing_needs_is_dropped() {
+        let mut graph = graph();
+        let ids = graph.inputs[0].clone();
+        graph.weight("unused", &[2], || Ok(vec![0.0; 2]));
+        let number = graph.integer(3);
+        let kept = graph.node("Add", &[&ids, &number], Vec::new(), ids.dims.clone());
+        let dropped = graph.integer(4);
+        graph.node("Mul", &[&kept, &dropped], Vec::new(), ids.dims.clone());
+        let output = graph.rename(&kept, "output");
+        graph.prune(&output);
+        assert_eq!(lines(&graph), ["Add = Add(input_ids, int64(3))"]);
+        assert_eq!(graph.nodes[0].output, ["output"]);
+        assert_eq!(graph.initializers.len(), 1);
+    }
+
+    #[test]
+    fn an_input_that_is_the_output_gets_a_node() {
+        let mut graph = graph();
+        let ids = graph.inputs[0].clone();
+        let output = graph.rename(&ids, "output");
+        graph.prune(&output);
+        assert_eq!(lines(&graph), ["output/Identity = Identity(input_ids)"]);
+    }
+
+    #[test]
+    fn a_weight_of_another_size_is_named() {
+        let mut graph = graph();
+        graph.weight("visual.proj", &[2], || Ok(vec![0.0; 3]));
+        let error = graph.initializers[0].bytes().unwrap_err().to_string();
+        assert!(error.starts_with("visual.proj: "), "{error}");
+    }
+}

@@ -5,6 +5,7 @@
 //! Recording and writing are pure Rust and need no native library.
 
 mod attributes;
+mod compose;
 mod graph;
 mod model;
 pub mod onnx;
