@@ -82,8 +82,7 @@ impl OnnxModel {
     /// [`Error::Io`], [`Error::Weights`].
     pub fn save(&self, path: impl AsRef<Path>, storage: WeightStorage) -> Result<()> {
         let path = path.as_ref();
-        let external = storage == WeightStorage::External || self.weight_bytes() > LARGEST_INLINE;
-        let data = match external {
+        let data = match self.is_external(storage) {
             true => Some(DataFile::beside(path)?),
             false => None,
         };
@@ -105,6 +104,10 @@ impl OnnxModel {
             }
             Ok(())
         })
+    }
+
+    fn is_external(&self, storage: WeightStorage) -> bool {
+        storage == WeightStorage::External || self.weight_bytes() > LARGEST_INLINE
     }
 
     /// Writes the large constants to `data`, and says for each constant where it is: in the file, or still to come.
@@ -265,6 +268,39 @@ impl fmt::Display for DisplayAttribute<'_> {
             }
             AttributeType::Tensor => write!(f, "tensor"),
             AttributeType::Undefined => write!(f, "?"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model with one weight of `count` values, which nobody reads.
+    fn model(count: usize) -> OnnxModel {
+        let mut graph = Graph::default();
+        let weight = graph.weight("weight", &[count], || Ok(Vec::new()));
+        let output = graph.rename(&weight, "output");
+        OnnxModel::new("test", graph, output)
+    }
+
+    #[test]
+    fn large_weights_leave_the_file_by_themselves() {
+        for (count, storage, external) in [
+            (375_000_000, WeightStorage::Automatic, false),
+            (375_000_001, WeightStorage::Automatic, true),
+            (1, WeightStorage::External, true),
+        ] {
+            assert_eq!(model(count).is_external(storage), external, "{count} {storage:?}");
+        }
+    }
+
+    #[test]
+    fn a_weight_that_can_not_be_read_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for storage in [WeightStorage::Automatic, WeightStorage::External] {
+            assert!(model(1000).save(folder.path().join("image.onnx"), storage).is_err());
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{storage:?}");
         }
     }
 }
