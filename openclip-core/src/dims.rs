@@ -97,6 +97,11 @@ impl Dim {
         }
     }
 
+    /// The dimension as a sum: products of symbols with their coefficients, the constant term as an empty product.
+    pub fn to_sum(&self) -> Vec<(Vec<Symbol>, i64)> {
+        self.terms().into_iter().collect()
+    }
+
     fn terms(&self) -> BTreeMap<Monomial, i64> {
         match self {
             Self::Fixed(0) => BTreeMap::new(),
@@ -271,6 +276,17 @@ mod tests {
         #[test]
         fn arithmetic_commutes_with_evaluation(tree in tree(), batch in 0_usize..5, sequence in 0_usize..5) {
             prop_assert_eq!(tree.symbolic().evaluate(at(batch, sequence)), Some(tree.number(batch, sequence)));
+        }
+
+        #[test]
+        fn the_sum_has_the_value(tree in tree(), batch in 0_usize..5, sequence in 0_usize..5) {
+            let value = |symbol| if symbol == Symbol::BATCH { batch } else { sequence } as i64;
+            let sum = tree.symbolic().to_sum();
+            let total: i64 = sum
+                .iter()
+                .map(|(symbols, coefficient)| coefficient * symbols.iter().map(|&s| value(s)).product::<i64>())
+                .sum();
+            prop_assert_eq!(total, tree.number(batch, sequence) as i64);
         }
 
         #[test]

@@ -9,6 +9,7 @@ mod config;
 mod dims;
 mod encoder;
 mod error;
+pub mod files;
 pub mod nn;
 mod tensor;
 pub mod weights;

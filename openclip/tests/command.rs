@@ -250,3 +250,33 @@ fn demo_classifies_the_bundled_images() {
     assert!(run.out.contains("14 of 16 right"), "{}", run.out);
     assert_eq!(sandbox.run(&["demo", "--json"]).json().len(), 16);
 }
+
+#[test]
+fn export_writes_models_and_what_they_need() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path("onnx");
+    let run =
+        sandbox.run(&["export", "--onnx", folder.to_str().unwrap(), "--external-data", "--image-size", "96"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let written: Vec<_> = run.out.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
+    assert_eq!(written, ["image.onnx", "text.onnx", "open_clip_config.json"]);
+    let mut weights = 0;
+    for name in ["image.onnx", "text.onnx"] {
+        let model = fs::read(folder.join(name)).unwrap();
+        let has = |part: &str| model.windows(part.len()).any(|window| window == part.as_bytes());
+        for part in ["logit_scale", "batch", &format!("{name}.data")] {
+            assert!(has(part), "{name} has no `{part}`");
+        }
+        weights += fs::metadata(folder.join(format!("{name}.data"))).unwrap().len();
+    }
+    // The bundled weights are in half precision, the exported ones are not.
+    assert!(weights as f64 > 1.9 * emoji_clip::WEIGHTS.len() as f64, "{weights} bytes of weights");
+    let config: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("open_clip_config.json")).unwrap()).unwrap();
+    assert_eq!(config["model_cfg"]["vision_cfg"]["image_size"], serde_json::json!([96, 96]));
+    assert_eq!(config["preprocess_cfg"]["size"], serde_json::json!([96, 96]));
+
+    let inside_a_file = sandbox.write("file", "").join("onnx");
+    sandbox.run(&["export", "--onnx", inside_a_file.to_str().unwrap()]).failed(1, "file");
+    sandbox.run(&["export"]).failed(2, "--onnx");
+}

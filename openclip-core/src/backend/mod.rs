@@ -12,8 +12,8 @@ mod spec;
 pub use device::DeviceSpec;
 pub use shapes::{ShapeBackend, ShapeTensor};
 pub use spec::{
-    Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec, Pool2dSpec,
-    PoolKind, Precision, Rearrange, ReduceOp, TokenPosition, WeightLayout,
+    Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec, ParamRows,
+    Pool2dSpec, PoolKind, Precision, Rearrange, ReduceOp, TokenPosition, WeightLayout,
 };
 
 use crate::{Dim, Dims, HostTensor, Result, TokenBatch, Weights};

@@ -2,15 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{BufWriter, Write},
     path::Path,
 };
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo as HeaderEntry};
-use tempfile::NamedTempFile;
 
 use super::{DType, TensorData};
-use crate::{Error, Result};
+use crate::{Error, Result, files::write_atomically};
 
 /// Writes `tensors` to `path`, with `metadata` as the header's `__metadata__`. The file appears whole or not at all:
 /// it is written under another name in the same folder and then renamed.
@@ -29,9 +27,10 @@ pub fn save_safetensors<'a>(
     tensors.sort_by_key(|(_, data)| std::cmp::Reverse(data.info.dtype.size()));
     let header = header(&tensors, metadata)?;
     write_atomically(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        tensors.iter().try_for_each(|(_, data)| file.write_all(&data.bytes))
+        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|error| Error::io(path, error));
+        write(&(header.len() as u64).to_le_bytes())?;
+        write(&header)?;
+        tensors.iter().try_for_each(|(_, data)| write(&data.bytes))
     })
 }
 
@@ -87,27 +86,6 @@ fn dtype(dtype: DType) -> Dtype {
         DType::I32 => Dtype::I32,
         DType::I64 => Dtype::I64,
     }
-}
-
-/// Writes a file under a temporary name beside `path` and renames it.
-fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&NamedTempFile>) -> std::io::Result<()>,
-) -> Result<()> {
-    // The parent of a bare file name is the empty path.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".part");
-    // Temporary files are private by default; this one becomes an ordinary file, subject to the umask.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.tempfile_in(folder).map_err(|error| Error::io(path, error))?;
-    let mut file = BufWriter::new(&temporary);
-    write(&mut file).and_then(|()| file.flush()).map_err(|error| Error::io(path, error))?;
-    drop(file);
-    temporary.as_file().sync_all().map_err(|error| Error::io(path, error))?;
-    temporary.persist(path).map_err(|error| Error::io(path, error.error))?;
-    Ok(())
 }
 
 #[cfg(test)]

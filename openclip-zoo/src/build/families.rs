@@ -9,6 +9,7 @@ use openclip_core::{
     Error, ImageEncoder, ImageFamily, ImageInfo, ModelConfig, Result, TextEncoder, TextFamily, TextInfo,
     TowerConfig, Weights, backend::ShapeBackend,
 };
+use openclip_ort::OnnxModel;
 use openclip_text::TextTransformerFamily;
 use openclip_vision::VisionTransformerFamily;
 
@@ -31,6 +32,8 @@ pub trait AnyImageFamily: Send + Sync {
         w: &Weights,
         options: &BackendOptions,
     ) -> Result<Box<dyn ImageEncoder>>;
+    /// Records the tower as an ONNX graph. `w` is read when the graph is saved.
+    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel>;
 }
 
 impl<F: ImageFamily> AnyImageFamily for F {
@@ -66,6 +69,10 @@ impl<F: ImageFamily> AnyImageFamily for F {
             }
         }
     }
+
+    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel> {
+        openclip_ort::record_image(self, config, w)
+    }
 }
 
 /// A [`TextFamily`] that can be kept beside others. Implemented for every family.
@@ -85,6 +92,8 @@ pub trait AnyTextFamily: Send + Sync {
         w: &Weights,
         options: &BackendOptions,
     ) -> Result<Box<dyn TextEncoder>>;
+    /// Records the tower as an ONNX graph. `w` is read when the graph is saved.
+    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel>;
 }
 
 impl<F: TextFamily> AnyTextFamily for F {
@@ -119,6 +128,10 @@ impl<F: TextFamily> AnyTextFamily for F {
                 Ok(Box::new(openclip_core::EagerTextEncoder::new(backend, tower, info)))
             }
         }
+    }
+
+    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel> {
+        openclip_ort::record_text(self, config, w)
     }
 }
 

@@ -8,16 +8,19 @@
     allow(unused_variables, reason = "without a backend nothing can be built")
 )]
 
+mod export;
 mod families;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+pub use export::{OnnxOptions, export_onnx};
 pub use families::{AnyImageFamily, AnyTextFamily, Families};
 use openclip_core::{
     Error, ImageEncoder, ModelConfig, Precision, Result, TextEncoder, Weights,
     backend::DeviceSpec,
     weights::{LoadReport, WeightSource, WeightsError},
 };
+pub use openclip_ort::{OnnxModel, WeightStorage};
 
 /// A backend that is compiled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,35 @@ pub fn text_encoder(
     let family = families.text(config)?;
     check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
     family.encoder(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
+}
+
+/// Records the image tower of `config` as an ONNX graph with a dynamic batch size; `source` is read when it is saved.
+///
+/// # Errors
+/// As [`image_encoder`].
+pub fn record_image(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+) -> Result<OnnxModel> {
+    let family = families.image(config)?;
+    check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
+    family.record(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE))
+}
+
+/// Records the text tower of `config` as an ONNX graph with dynamic batch size and text length; `source` is read when it
+/// is saved.
+///
+/// # Errors
+/// As [`text_encoder`].
+pub fn record_text(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+) -> Result<OnnxModel> {
+    let family = families.text(config)?;
+    check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
+    family.record(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE))
 }
 
 /// Compares a tower with a checkpoint's header.

@@ -1,9 +1,12 @@
 //! Loading a model: what, on what, and which part of it.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use openclip_core::{
-    ConfigOverrides, HeightWidth, Precision,
+    CheckpointConfig, ConfigOverrides, HeightWidth, Precision,
     backend::DeviceSpec,
     weights::{CanonicalLayout, WeightSource, open_checkpoint, open_embedded_checkpoint},
 };
@@ -11,7 +14,7 @@ use openclip_text::{Clean, ClipTokenizer, Tokenizer};
 use openclip_vision::preprocess::{PreprocessConfig, Preprocessor};
 use openclip_zoo::{
     Registry, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource, WeightsLocation,
-    build::{self, BackendKind, BackendOptions, Families},
+    build::{self, BackendKind, BackendOptions, Families, OnnxOptions, WeightStorage},
     hub::{Hub, HubConfig},
 };
 
@@ -134,17 +137,9 @@ impl ClipBuilder {
     /// or the backend can't run it, [`Error::Tokenizer`].
     pub fn build(self) -> Result<Clip> {
         let model = self.resolve()?;
+        let source = open(&model.weights)?;
         let mut config = model.config;
         self.overrides.apply(&mut config.model_cfg);
-        let source = match &model.weights {
-            WeightsLocation::File(path) => open_checkpoint(path)?,
-            WeightsLocation::Bundled { name, bytes } => open_embedded_checkpoint(name, bytes)?,
-            location => {
-                let message = format!("weights in {location:?} can't be opened");
-                return Err(openclip_core::Error::InvalidArgument(message).into());
-            }
-        };
-        let source: Arc<dyn WeightSource> = Arc::new(CanonicalLayout::new(source));
         let scoring = build::logit_parameters(&config.model_cfg, &source)?.into();
         let image = match self.image {
             false => None,
@@ -152,10 +147,8 @@ impl ClipBuilder {
                 let encoder =
                     build::image_encoder(&self.families, &config.model_cfg, &source, &self.backend)?;
                 let [height, width] = encoder.info().image_size;
-                // As in the reference: whatever the file says, images are prepared in the tower's own size.
-                let mut preprocess = config.preprocess_cfg.take().unwrap_or_default();
-                preprocess.insert("size".to_owned(), vec![height, width].into());
-                let preprocess = config.preprocess_cfg.insert(preprocess).clone();
+                prepare_in_size(&mut config, [height, width]);
+                let preprocess = config.preprocess_cfg.clone().unwrap_or_default();
                 let preprocess = PreprocessConfig::default().merged(&model.name, &preprocess.into())?;
                 Some(ImageSide { encoder, preprocessor: Preprocessor::new(preprocess)? })
             }
@@ -181,6 +174,42 @@ impl ClipBuilder {
         };
         Ok(Clip { name: model.name, config, scoring, image, text })
     }
+
+    /// Writes the model, or the tower that was chosen, as ONNX files into `folder`; see
+    /// [`export_onnx`](build::export_onnx). Backend, device and precision don't matter: the files hold `f32`.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and [`Error::Core`] when a file can't be written.
+    pub fn export_onnx(self, folder: impl AsRef<Path>, storage: WeightStorage) -> Result<Vec<PathBuf>> {
+        let model = self.resolve()?;
+        let source = open(&model.weights)?;
+        let mut config = model.config;
+        self.overrides.apply(&mut config.model_cfg);
+        if self.image {
+            let size = self.families.image(&config.model_cfg)?.info(&config.model_cfg)?.image_size;
+            prepare_in_size(&mut config, size);
+        }
+        let options = OnnxOptions { image: self.image, text: self.text, storage };
+        Ok(build::export_onnx(&self.families, &config, &source, folder.as_ref(), &options)?)
+    }
+}
+
+/// Opens weights under the names that towers ask for.
+fn open(location: &WeightsLocation) -> Result<Arc<dyn WeightSource>> {
+    let source = match location {
+        WeightsLocation::File(path) => open_checkpoint(path)?,
+        WeightsLocation::Bundled { name, bytes } => open_embedded_checkpoint(name, bytes)?,
+        location => {
+            let message = format!("weights in {location:?} can't be opened");
+            return Err(openclip_core::Error::InvalidArgument(message).into());
+        }
+    };
+    Ok(Arc::new(CanonicalLayout::new(source)))
+}
+
+/// Sets the size that images are prepared in. As in the reference it is the tower's own, whatever the file says.
+fn prepare_in_size(config: &mut CheckpointConfig, [height, width]: [usize; 2]) {
+    config.preprocess_cfg.get_or_insert_default().insert("size".to_owned(), vec![height, width].into());
 }
 
 /// The tokenizer that `info` describes, for `context_length` tokens.

@@ -33,28 +33,21 @@ pub enum Command {
     Classify(Classify),
     /// Turn images or texts into vectors
     Embed(Embed),
+    /// Write a model as ONNX files
+    Export(Export),
     /// Classify the bundled sample images with the bundled model; needs no network
     Demo(Demo),
 }
 
-/// Which model, and what it runs on.
+/// Which model.
 #[derive(Args)]
-pub struct ModelArguments {
+pub struct ModelChoice {
     /// Architecture, `hf-hub:ORG/NAME`, `local-dir:PATH`, or a checkpoint file
     #[arg(long, value_name = "NAME", default_value = "emoji-clip")]
     pub model: String,
     /// Weights of an architecture: a tag (see `openclip models show NAME`) or a checkpoint file
     #[arg(long, value_name = "TAG|FILE")]
     pub pretrained: Option<String>,
-    /// What computes
-    #[arg(long, value_name = "NAME", default_value = "candle")]
-    pub backend: BackendKind,
-    /// Where: cpu, cuda, cuda:N or metal
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    pub device: DeviceSpec,
-    /// f32, f16, bf16 or int8
-    #[arg(long, value_name = "NAME", default_value = "f32")]
-    pub precision: Precision,
     /// Another input size, `SIZE` or `HEIGHTxWIDTH`; the position embedding is resized
     #[arg(long, value_name = "SIZE", value_parser = image_size)]
     pub image_size: Option<[usize; 2]>,
@@ -64,6 +57,43 @@ pub struct ModelArguments {
     /// QuickGELU although the model's configuration doesn't say so
     #[arg(long)]
     pub force_quick_gelu: bool,
+}
+
+impl ModelChoice {
+    /// A builder of the model, with a progress bar for downloads.
+    pub fn builder(&self, quiet: bool) -> ClipBuilder {
+        let hub = Hub::new(HubConfig::from_env()).with_progress(progress::download(quiet));
+        let mut builder = Clip::builder(&self.model).hub(hub);
+        if let Some(pretrained) = &self.pretrained {
+            builder = builder.pretrained(pretrained);
+        }
+        if let Some([height, width]) = self.image_size {
+            builder = builder.image_size(height, width);
+        }
+        if let Some(context_length) = self.context_length {
+            builder = builder.context_length(context_length);
+        }
+        if self.force_quick_gelu {
+            builder = builder.quick_gelu();
+        }
+        builder
+    }
+}
+
+/// Which model, and what it runs on.
+#[derive(Args)]
+pub struct ModelArguments {
+    #[command(flatten)]
+    pub choice: ModelChoice,
+    /// What computes
+    #[arg(long, value_name = "NAME", default_value = "candle")]
+    pub backend: BackendKind,
+    /// Where: cpu, cuda, cuda:N or metal
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: DeviceSpec,
+    /// f32, f16, bf16 or int8
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub precision: Precision,
     /// Images or texts that run through the model together
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub batch_size: usize,
@@ -78,25 +108,8 @@ impl ModelArguments {
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         }
-        let hub = Hub::new(HubConfig::from_env()).with_progress(progress::download(quiet));
-        let mut builder = Clip::builder(&self.model)
-            .backend(self.backend)
-            .device(self.device)
-            .precision(self.precision)
-            .hub(hub);
-        if let Some(pretrained) = &self.pretrained {
-            builder = builder.pretrained(pretrained);
-        }
-        if let Some([height, width]) = self.image_size {
-            builder = builder.image_size(height, width);
-        }
-        if let Some(context_length) = self.context_length {
-            builder = builder.context_length(context_length);
-        }
-        if self.force_quick_gelu {
-            builder = builder.quick_gelu();
-        }
-        Ok(builder)
+        let builder = self.choice.builder(quiet);
+        Ok(builder.backend(self.backend).device(self.device).precision(self.precision))
     }
 
     /// Threads that prepare images.
@@ -282,6 +295,24 @@ pub struct OutputArguments {
     /// JSON lines on stdout, which is the default without -o
     #[arg(long, conflicts_with = "output")]
     pub json: bool,
+}
+
+/// Write a model as ONNX files.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  openclip export --onnx emoji/
+  openclip export --onnx vit-b-32/ --model ViT-B-32 --pretrained laion2b_s34b_b79k
+
+Writes image.onnx, text.onnx and open_clip_config.json in f32, for any batch size and text length.")]
+pub struct Export {
+    /// The folder to write into; it is made if it isn't there
+    #[arg(long, value_name = "DIR")]
+    pub onnx: PathBuf,
+    /// Weights in files of their own beside the models, as is done anyway where one file can't hold them
+    #[arg(long)]
+    pub external_data: bool,
+    #[command(flatten)]
+    pub model: ModelChoice,
 }
 
 /// Classify the bundled sample images with the bundled model.

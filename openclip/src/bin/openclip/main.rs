@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Pull(pull) => commands::pull::run(&pull, quiet),
         Command::Classify(classify) => commands::classify::run(&classify, quiet),
         Command::Embed(embed) => commands::embed::run(&embed, quiet),
+        Command::Export(export) => commands::export::run(&export, quiet),
         Command::Demo(demo) => commands::demo::run(&demo),
     };
     outcome.unwrap_or_else(Outcome::of_error).exit_code()

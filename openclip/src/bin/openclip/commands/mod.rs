@@ -3,6 +3,7 @@
 pub mod classify;
 pub mod demo;
 pub mod embed;
+pub mod export;
 pub mod models;
 pub mod pull;
 mod ranking;

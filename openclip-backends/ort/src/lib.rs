@@ -1,0 +1,59 @@
+//! ONNX for OpenCLIP in Rust. [`OnnxRecorder`] implements the backend trait by recording: a tower that runs on it once,
+//! with symbols for the batch size and the text length, leaves as an ONNX graph that takes any of both. No tower needs
+//! code of its own for that.
+//!
+//! Recording and writing are pure Rust and need no native library.
+
+mod attributes;
+mod compose;
+mod graph;
+mod model;
+pub mod onnx;
+mod recorder;
+
+pub use graph::Value;
+pub use model::{OnnxModel, WeightStorage};
+use openclip_core::{Dim, ImageFamily, ModelConfig, Result, Symbol, Taps, TextFamily, Weights};
+pub use recorder::{Conv2d, Embedding, Linear, Norm, OnnxRecorder};
+
+use crate::onnx::ElementType;
+
+/// Name of the image graph's input.
+pub const PIXEL_VALUES: &str = "pixel_values";
+/// Name of the image graph's output.
+pub const IMAGE_EMBEDS: &str = "image_embeds";
+/// Name of the text graph's input.
+pub const INPUT_IDS: &str = "input_ids";
+/// Name of the text graph's output.
+pub const TEXT_EMBEDS: &str = "text_embeds";
+
+/// Records the image tower of `config`: `pixel_values [batch, 3, H, W]` to `image_embeds [batch, D]`, not normalised to
+/// unit length. The weights below the scope of `w` are read when the model is saved.
+///
+/// # Errors
+/// As [`ImageFamily::build`] and the tower's forward pass.
+pub fn record_image<F: ImageFamily>(family: &F, config: &ModelConfig, w: &Weights) -> Result<OnnxModel> {
+    let recorder = OnnxRecorder::new();
+    let [height, width] = family.info(config)?.image_size;
+    let tower = family.build(&recorder, config, w)?;
+    let dims = vec![Dim::symbol(Symbol::BATCH), Dim::Fixed(3), Dim::Fixed(height), Dim::Fixed(width)];
+    let pixels = recorder.input(PIXEL_VALUES, ElementType::Float, dims);
+    let output = tower.forward(&recorder, &pixels, &mut Taps::none())?;
+    drop(tower);
+    Ok(recorder.finish("image", IMAGE_EMBEDS, &output.pooled))
+}
+
+/// Records the text tower of `config`: `input_ids [batch, sequence]` in 64-bit integers to `text_embeds [batch, D]`, not
+/// normalised to unit length. The weights below the scope of `w` are read when the model is saved.
+///
+/// # Errors
+/// As [`TextFamily::build`] and the tower's forward pass.
+pub fn record_text<F: TextFamily>(family: &F, config: &ModelConfig, w: &Weights) -> Result<OnnxModel> {
+    let recorder = OnnxRecorder::new();
+    let tower = family.build(&recorder, config, w)?;
+    let dims = vec![Dim::symbol(Symbol::BATCH), Dim::symbol(Symbol::SEQUENCE)];
+    let ids = recorder.input(INPUT_IDS, ElementType::Int64, dims);
+    let output = tower.forward(&recorder, &ids, &mut Taps::none())?;
+    drop(tower);
+    Ok(recorder.finish("text", TEXT_EMBEDS, &output.pooled))
+}

@@ -1,0 +1,435 @@
+//! The recording implementation of the seam: every operation adds nodes to a graph, and dimensions are those that
+//! [`ShapeBackend`] infers.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use openclip_core::{
+    Backend, Dim, Dims, Error, HostTensor, Result, Weights,
+    backend::{
+        Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec, ParamRows,
+        Pool2dSpec, PoolKind, Rearrange, ReduceOp, ShapeBackend, ShapeTensor, TokenPosition, WeightLayout,
+    },
+};
+
+use crate::{
+    attributes::{float, int, ints},
+    compose::{shape, target},
+    graph::{Graph, Value},
+    model::OnnxModel,
+    onnx::ElementType,
+};
+
+/// Records what runs on it as an ONNX graph. Weights are not read before the model is saved.
+#[derive(Default)]
+pub struct OnnxRecorder {
+    graph: Mutex<Graph>,
+}
+
+/// A recorded linear layer.
+pub struct Linear {
+    name: String,
+    spec: LinearSpec,
+    weight: Value,
+    bias: Option<Value>,
+}
+
+/// A recorded convolution.
+pub struct Conv2d {
+    name: String,
+    spec: Conv2dSpec,
+    weight: Value,
+    bias: Option<Value>,
+}
+
+/// A recorded normalisation.
+pub struct Norm {
+    name: String,
+    spec: NormSpec,
+    weight: Value,
+    bias: Option<Value>,
+}
+
+/// A recorded embedding table.
+pub struct Embedding {
+    name: String,
+    spec: EmbeddingSpec,
+    weight: Value,
+}
+
+impl OnnxRecorder {
+    /// An empty recording.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A value that comes from outside. Symbols by themselves among `dims` are what symbolic dimensions are computed
+    /// from when the model runs.
+    pub fn input(&self, name: &str, element: ElementType, dims: Dims) -> Value {
+        self.graph().input(name, element, dims)
+    }
+
+    /// Ends the recording: a model `name` that gives `value` under the name `output`. What that doesn't need is left out.
+    pub fn finish(self, name: &str, output: &str, value: &Value) -> OnnxModel {
+        let mut graph = self.graph.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let output = graph.rename(value, output);
+        graph.prune(&output);
+        OnnxModel::new(name, graph, output)
+    }
+
+    fn graph(&self) -> MutexGuard<'_, Graph> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A parameter as it is stored.
+    fn parameter(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<Value> {
+        w.require(name, dims)?;
+        let (view, parameter, wanted) = (w.clone(), name.to_owned(), dims.to_vec());
+        let read = move || Ok(view.read(&parameter, &wanted)?.to_f32());
+        Ok(self.graph().weight(&w.path(name), dims, read))
+    }
+}
+
+/// `[outputs, inputs] -> [inputs, outputs]`.
+fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
+    (0..inputs).flat_map(|column| values.iter().skip(column).step_by(inputs.max(1)).copied()).collect()
+}
+
+/// `name[rows]` where only some outputs of a packed parameter are meant.
+fn part_name(w: &Weights, part: &ParamRows) -> String {
+    match &part.rows {
+        Some((rows, _)) => format!("{}[{}..{}]", w.path(&part.name), rows.start, rows.end),
+        None => w.path(&part.name),
+    }
+}
+
+impl Backend for OnnxRecorder {
+    type Tensor = Value;
+    type Linear = Linear;
+    type Conv2d = Conv2d;
+    type Norm = Norm;
+    type Embedding = Embedding;
+
+    fn name(&self) -> &'static str {
+        "onnx"
+    }
+
+    fn dims(&self, x: &Value) -> Dims {
+        x.dims.clone()
+    }
+
+    fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Linear> {
+        spec.require(w)?;
+        let (inputs, outputs) = (spec.in_features, spec.out_features);
+        let stored = part_name(w, &spec.weight);
+        // `MatMul` takes `[in, out]`.
+        let weight_name = match spec.layout {
+            WeightLayout::OutIn => format!("{stored}.transposed"),
+            WeightLayout::InOut => stored,
+        };
+        let mut graph = self.graph();
+        let (view, layer) = (w.clone(), LinearSpec { bias: None, ..spec.clone() });
+        let weight = graph.weight(&weight_name, &[inputs, outputs], move || {
+            let (weight, _) = layer.read(&view)?;
+            Ok(match layer.layout {
+                WeightLayout::OutIn => transposed(weight.data(), inputs),
+                WeightLayout::InOut => weight.into_data(),
+            })
+        });
+        let bias = spec.bias.as_ref().map(|bias| {
+            let (view, rows) = (w.clone(), bias.clone());
+            graph.weight(&part_name(w, bias), &[outputs], move || {
+                let (range, total) = rows.rows.clone().unwrap_or((0..outputs, outputs));
+                let mut values = view.read(&rows.name, &[total])?.to_f32();
+                values.truncate(range.end);
+                values.drain(..range.start.min(values.len()));
+                Ok(values)
+            })
+        });
+        let path = w.path(&spec.weight.name);
+        let name = ["_weight", ".weight"].iter().find_map(|suffix| path.strip_suffix(suffix));
+        Ok(Linear { name: name.unwrap_or(&path).to_owned(), spec: spec.clone(), weight, bias })
+    }
+
+    fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
+        let [height, width] = spec.kernel;
+        let dims = [spec.out_channels, spec.in_channels / spec.groups.max(1), height, width];
+        Ok(Conv2d {
+            name: w.scope_name().to_owned(),
+            spec: spec.clone(),
+            weight: self.parameter(w, "weight", &dims)?,
+            bias: match spec.bias {
+                true => Some(self.parameter(w, "bias", &[spec.out_channels])?),
+                false => None,
+            },
+        })
+    }
+
+    fn prepare_norm(&self, w: &Weights, spec: &NormSpec) -> Result<Norm> {
+        Ok(Norm {
+            name: w.scope_name().to_owned(),
+            spec: *spec,
+            weight: match spec.weight {
+                true => self.parameter(w, "weight", &[spec.features])?,
+                // The operator has to have one.
+                false => self.graph().tensor("ones", &[spec.features], &vec![1.0; spec.features]),
+            },
+            bias: match spec.bias {
+                true => Some(self.parameter(w, "bias", &[spec.features])?),
+                false => None,
+            },
+        })
+    }
+
+    fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Embedding> {
+        let weight = self.parameter(w, "weight", &[spec.count, spec.features])?;
+        Ok(Embedding { name: w.scope_name().to_owned(), spec: *spec, weight })
+    }
+
+    fn param(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<Value> {
+        self.parameter(w, name, dims)
+    }
+
+    fn constant(&self, value: &HostTensor) -> Result<Value> {
+        Ok(self.graph().tensor("constant", value.dims(), value.data()))
+    }
+
+    fn linear(&self, x: &Value, layer: &Linear) -> Result<Value> {
+        let dims = ShapeBackend.linear(&shape(x), &layer.spec)?.0;
+        let mut graph = self.graph();
+        graph.enter(&layer.name);
+        let mut y = graph.named(&layer.name, "MatMul", &[x, &layer.weight], Vec::new(), dims.clone());
+        if let Some(bias) = &layer.bias {
+            y = graph.named(&layer.name, "Add", &[&y, bias], Vec::new(), dims);
+        }
+        Ok(match layer.spec.activation {
+            Some(activation) => graph.activation(&layer.name, &y, activation),
+            None => y,
+        })
+    }
+
+    fn conv2d(&self, x: &Value, layer: &Conv2d) -> Result<Value> {
+        let dims = ShapeBackend.conv2d(&shape(x), &layer.spec)?.0;
+        let Conv2dSpec { kernel, stride, padding: [y, x_padding], groups, .. } = layer.spec;
+        let mut graph = self.graph();
+        graph.enter(&layer.name);
+        let attributes = vec![
+            ints("kernel_shape", kernel),
+            ints("strides", stride),
+            ints("pads", [y, x_padding, y, x_padding]),
+            ints("dilations", [1, 1]),
+            int("group", groups as i64),
+        ];
+        let inputs: Vec<&Value> = [x, &layer.weight].into_iter().chain(&layer.bias).collect();
+        let y = graph.named(&layer.name, "Conv", &inputs, attributes, dims);
+        Ok(match layer.spec.activation {
+            Some(activation) => graph.activation(&layer.name, &y, activation),
+            None => y,
+        })
+    }
+
+    fn norm(&self, x: &Value, layer: &Norm) -> Result<Value> {
+        let dims = ShapeBackend.norm(&shape(x), &layer.spec)?.0;
+        let mut graph = self.graph();
+        graph.enter(&layer.name);
+        let attributes = vec![int("axis", -1), float("epsilon", layer.spec.eps as f32)];
+        let inputs: Vec<&Value> = [x, &layer.weight].into_iter().chain(&layer.bias).collect();
+        Ok(graph.named(&layer.name, "LayerNormalization", &inputs, attributes, dims))
+    }
+
+    fn embed(&self, ids: &Value, table: &Embedding) -> Result<Value> {
+        let dims = ShapeBackend.embed(&shape(ids), &table.spec)?.0;
+        let mut graph = self.graph();
+        graph.enter(&table.name);
+        Ok(graph.named(&table.name, "Gather", &[&table.weight, ids], vec![int("axis", 0)], dims))
+    }
+
+    fn activate(&self, x: &Value, activation: Activation) -> Result<Value> {
+        let mut graph = self.graph();
+        let scope = graph.scope();
+        Ok(graph.activation(&scope, x, activation))
+    }
+
+    fn pool2d(&self, x: &Value, spec: &Pool2dSpec) -> Result<Value> {
+        let dims = ShapeBackend.pool2d(&shape(x), spec)?.0;
+        let op = match spec.kind {
+            PoolKind::Max => "MaxPool",
+            PoolKind::Average => "AveragePool",
+        };
+        let attributes = vec![ints("kernel_shape", spec.kernel), ints("strides", spec.stride)];
+        Ok(self.graph().node(op, &[x], attributes, dims))
+    }
+
+    fn attention(
+        &self,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        spec: &AttentionSpec,
+        bias: Option<&Value>,
+    ) -> Result<Value> {
+        let bias_dims = bias.map(shape);
+        let dims = ShapeBackend.attention(&shape(q), &shape(k), &shape(v), spec, bias_dims.as_ref())?.0;
+        let [Some(batch), Some(queries), Some(keys)] = [q.dims.first(), q.dims.get(1), k.dims.get(1)] else {
+            return Err(Error::shape("attention", "q [N, Lq, heads*E]", q));
+        };
+        let scores_dims = vec![batch.clone(), Dim::Fixed(spec.heads), queries.clone(), keys.clone()];
+        let mut graph = self.graph();
+        // Scaling the queries costs less than scaling the scores, of which there are more.
+        let scale = graph.number(spec.scale);
+        let scaled = graph.node("Mul", &[q, &scale], Vec::new(), q.dims.clone());
+        let q_heads = graph.heads(&scaled, spec.heads, [0, 2, 1, 3])?;
+        let k_heads = graph.heads(k, spec.heads, [0, 2, 3, 1])?;
+        let v_heads = graph.heads(v, spec.heads, [0, 2, 1, 3])?;
+        let mut scores = graph.node("MatMul", &[&q_heads, &k_heads], Vec::new(), scores_dims.clone());
+        if spec.causal {
+            let mask = graph.causal_mask(queries, keys)?;
+            scores = graph.node("Add", &[&scores, &mask], Vec::new(), scores_dims.clone());
+        }
+        if let Some(bias) = bias {
+            scores = graph.node("Add", &[&scores, bias], Vec::new(), scores_dims.clone());
+        }
+        let weights = graph.node("Softmax", &[&scores], vec![int("axis", -1)], scores_dims);
+        let mixed_dims = [0, 1, 2].iter().filter_map(|&axis| weights.dims.get(axis).cloned());
+        let mixed_dims = mixed_dims.chain(v_heads.dims.last().cloned()).collect();
+        let mixed = graph.node("MatMul", &[&weights, &v_heads], Vec::new(), mixed_dims);
+        let mixed = graph.transpose(&mixed, &[0, 2, 1, 3]);
+        Ok(graph.reshape(&mixed, &[0, 0, target(dims.last())], dims))
+    }
+
+    fn rearrange(&self, x: &Value, how: Rearrange) -> Result<Value> {
+        let dims = ShapeBackend.rearrange(&shape(x), how)?.0;
+        let mut graph = self.graph();
+        // A zero in the target of `Reshape` takes the axis over as it is.
+        let kept = |count: usize| vec![0_i64; count];
+        Ok(match how {
+            Rearrange::SplitLast { parts } => {
+                let sizes = [kept(x.dims.len().saturating_sub(1)), vec![parts as i64, target(dims.last())]];
+                graph.reshape(x, &sizes.concat(), dims)
+            }
+            Rearrange::MergeLast => {
+                let sizes = [kept(x.dims.len().saturating_sub(2)), vec![target(dims.last())]];
+                graph.reshape(x, &sizes.concat(), dims)
+            }
+            Rearrange::Transpose(a, b) => {
+                let mut order: Vec<usize> = (0..x.dims.len()).collect();
+                order.swap(a, b);
+                graph.transpose(x, &order)
+            }
+            Rearrange::SpatialToTokens => {
+                let [Some(batch), tokens, Some(channels)] = [dims.first(), dims.get(1), dims.get(2)] else {
+                    return Err(Error::shape("rearrange", "[N, C, H, W]", x));
+                };
+                let size = target(tokens);
+                let flat = [batch, channels].into_iter().chain(tokens).cloned().collect();
+                let flat = graph.reshape(x, &[0, 0, size], flat);
+                graph.transpose(&flat, &[0, 2, 1])
+            }
+            Rearrange::TokensToSpatial { height, width } => {
+                let flat = graph.transpose(x, &[0, 2, 1]);
+                graph.reshape(&flat, &[0, 0, height as i64, width as i64], dims)
+            }
+            Rearrange::Unsqueeze(axis) => {
+                let axes = graph.integers(&[axis as i64]);
+                graph.node("Unsqueeze", &[x, &axes], Vec::new(), dims)
+            }
+            Rearrange::Squeeze(axis) => {
+                let axes = graph.integers(&[axis as i64]);
+                graph.node("Squeeze", &[x, &axes], Vec::new(), dims)
+            }
+        })
+    }
+
+    fn binary(&self, op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
+        let dims = ShapeBackend.binary(op, &shape(a), &shape(b))?.0;
+        let op = match op {
+            BinaryOp::Add => "Add",
+            BinaryOp::Sub => "Sub",
+            BinaryOp::Mul => "Mul",
+            BinaryOp::Div => "Div",
+        };
+        Ok(self.graph().node(op, &[a, b], Vec::new(), dims))
+    }
+
+    fn matmul(&self, a: &Value, b: &Value) -> Result<Value> {
+        let dims = ShapeBackend.matmul(&shape(a), &shape(b))?.0;
+        Ok(self.graph().node("MatMul", &[a, b], Vec::new(), dims))
+    }
+
+    fn reduce(&self, x: &Value, op: ReduceOp, axis: usize) -> Result<Value> {
+        let dims = ShapeBackend.reduce(&shape(x), op, axis)?.0;
+        let op = match op {
+            ReduceOp::Mean => "ReduceMean",
+            ReduceOp::Sum => "ReduceSum",
+            ReduceOp::Max => "ReduceMax",
+        };
+        let mut graph = self.graph();
+        let axes = graph.integers(&[axis as i64]);
+        Ok(graph.node(op, &[x, &axes], vec![int("keepdims", 0)], dims))
+    }
+
+    fn cat(&self, parts: &[&Value], axis: usize) -> Result<Value> {
+        let shapes: Vec<ShapeTensor> = parts.iter().map(|part| shape(part)).collect();
+        let dims = ShapeBackend.cat(&shapes.iter().collect::<Vec<_>>(), axis)?.0;
+        Ok(self.graph().node("Concat", parts, vec![int("axis", axis as i64)], dims))
+    }
+
+    fn slice(&self, x: &Value, axis: usize, start: &Dim, end: &Dim) -> Result<Value> {
+        let dims = ShapeBackend.slice(&shape(x), axis, start, end)?.0;
+        if dims == x.dims {
+            return Ok(x.clone());
+        }
+        let size = x.dims.get(axis).cloned().unwrap_or(Dim::Fixed(0));
+        let mut graph = self.graph();
+        let (start, end) = (graph.bound(start, &size)?, graph.bound(end, &size)?);
+        let axes = graph.integers(&[axis as i64]);
+        Ok(graph.node("Slice", &[x, &start, &end, &axes], Vec::new(), dims))
+    }
+
+    fn take_rows(&self, x: &Value, index: &Value) -> Result<Value> {
+        let dims = ShapeBackend.take_rows(&shape(x), &shape(index))?.0;
+        let mut graph = self.graph();
+        let axes = graph.integers(&[1]);
+        let index_dims = [index.dims.as_slice(), &[Dim::Fixed(1)]].concat();
+        let index = graph.node("Unsqueeze", &[index, &axes], Vec::new(), index_dims);
+        Ok(graph.node("GatherND", &[x, &index], vec![int("batch_dims", 1)], dims))
+    }
+
+    fn expand_batch(&self, x: &Value, like: &Value) -> Result<Value> {
+        let dims = ShapeBackend.expand_batch(&shape(x), &shape(like))?.0;
+        if dims == x.dims {
+            return Ok(x.clone());
+        }
+        let batch = dims.first().cloned().unwrap_or(Dim::Fixed(1));
+        let mut graph = self.graph();
+        let batch = graph.size(&batch)?;
+        // A one in the target of `Expand` leaves the axis as it is.
+        let rest = graph.integers(&vec![1; dims.len().saturating_sub(1)]);
+        let target_dims = vec![Dim::Fixed(dims.len())];
+        let target = graph.node("Concat", &[&batch, &rest], vec![int("axis", 0)], target_dims);
+        Ok(graph.node("Expand", &[x, &target], Vec::new(), dims))
+    }
+
+    fn token_position(&self, ids: &Value, which: TokenPosition) -> Result<Value> {
+        ShapeBackend.token_position(&shape(ids), which)?;
+        let mut graph = self.graph();
+        Ok(match which {
+            TokenPosition::HighestId => graph.first_maximum(ids),
+            // All places are equal where the id doesn't occur, and the first of them is taken.
+            TokenPosition::First(id) => {
+                let equal = graph.equals(ids, id);
+                graph.first_maximum(&equal)
+            }
+        })
+    }
+
+    fn padding_bias(&self, ids: &Value, pad_id: u32) -> Result<Value> {
+        let dims = ShapeBackend.padding_bias(&shape(ids), pad_id)?.0;
+        let mut graph = self.graph();
+        let padding = graph.equals(ids, pad_id);
+        let (hidden, shown) = (graph.number(f32::NEG_INFINITY), graph.number(0.0));
+        let bias = graph.node("Where", &[&padding, &hidden, &shown], Vec::new(), ids.dims.clone());
+        let axes = graph.integers(&[1, 2]);
+        let bias = graph.node("Unsqueeze", &[&bias, &axes], Vec::new(), dims);
+        Ok(Value { element: ElementType::Float, ..bias })
+    }
+}
