@@ -6,18 +6,19 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use openclip::core::files::AtomicFile;
 use serde_json::{Map, Value};
 
-use super::{EmbeddingWriter, whole_file::WholeFile};
+use super::EmbeddingWriter;
 
 pub struct JsonLines {
     kind: &'static str,
-    file: Option<WholeFile>,
+    file: Option<AtomicFile>,
 }
 
 impl JsonLines {
     pub fn create(path: &Path, kind: &'static str) -> Result<Self> {
-        Ok(Self { kind, file: Some(WholeFile::create(path)?) })
+        Ok(Self { kind, file: Some(AtomicFile::create(path)?) })
     }
 
     pub fn to_stdout(kind: &'static str) -> Self {
@@ -36,14 +37,14 @@ impl EmbeddingWriter for JsonLines {
         object.insert(key.to_owned(), value);
         let line = format!("{}\n", Value::from(object));
         match &mut self.file {
-            Some(file) => file.write(line.as_bytes()),
+            Some(file) => Ok(file.append(line.as_bytes())?),
             None => stdout().write_all(line.as_bytes()).context("stdout"),
         }
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
         match self.file {
-            Some(file) => file.finish(),
+            Some(file) => Ok(file.finish()?),
             None => stdout().flush().context("stdout"),
         }
     }

@@ -4,11 +4,11 @@ mod jsonl;
 mod npy;
 mod rows;
 mod safetensors;
-mod whole_file;
 
 use std::path::Path;
 
 use anyhow::Result;
+use openclip::core::files::folder_of;
 
 use crate::outcome::UsageError;
 
@@ -43,7 +43,7 @@ pub fn writer(
 /// Checks, before anything is computed, that `path` can become an output file.
 pub fn check(path: &Path) -> Result<()> {
     extension(path)?;
-    let folder = whole_file::folder_of(path);
+    let folder = folder_of(path);
     anyhow::ensure!(
         folder.is_dir(),
         "output {}: the folder {} doesn't exist; make it first",

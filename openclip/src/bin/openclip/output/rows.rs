@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use openclip::core::files::AtomicFile;
 
-use super::{EmbeddingWriter, whole_file::WholeFile};
+use super::EmbeddingWriter;
 
 pub struct Rows {
-    file: WholeFile,
+    file: AtomicFile,
     dim: usize,
     missing: usize,
 }
@@ -15,8 +16,8 @@ pub struct Rows {
 impl Rows {
     /// Starts a file of `count` rows of `dim` values after `header`.
     pub fn create(path: &Path, header: &[u8], count: usize, dim: usize) -> Result<Self> {
-        let mut file = WholeFile::create(path)?;
-        file.write(header)?;
+        let mut file = AtomicFile::create(path)?;
+        file.append(header)?;
         Ok(Self { file, dim, missing: count })
     }
 }
@@ -36,11 +37,11 @@ impl EmbeddingWriter for Rows {
             Err(_) => f32::NAN.to_le_bytes().repeat(self.dim),
         };
         self.missing -= 1;
-        self.file.write(&bytes)
+        Ok(self.file.append(&bytes)?)
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
         ensure!(self.missing == 0, "{} embeddings are missing", self.missing);
-        self.file.finish()
+        Ok(self.file.finish()?)
     }
 }
