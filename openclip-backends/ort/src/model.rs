@@ -2,7 +2,7 @@
 //! model of any size is written in the memory of its largest tensor.
 
 use std::{
-    fmt,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -89,7 +89,7 @@ impl OnnxModel {
         write_atomically(path, |file| {
             let io = |error| Error::io(path, error);
             let mut tensors = Vec::with_capacity(self.initializers.len());
-            match &data {
+            match data {
                 Some(data) => self.write_external(data, &mut tensors)?,
                 None => tensors
                     .extend(self.initializers.iter().map(|constant| (constant.header(), Some(constant)))),
@@ -103,7 +103,11 @@ impl OnnxModel {
                 }
             }
             Ok(())
-        })
+        })?;
+        match external {
+            true => Ok(()),
+            false => beside.remove(),
+        }
     }
 
     fn is_external(&self, storage: WeightStorage) -> bool {
@@ -194,6 +198,14 @@ impl DataFile {
         })?;
         let name = format!("{name}.data");
         Ok(Self { path: model.with_file_name(&name), name })
+    }
+
+    /// Removes what an earlier model of the same name left: nothing refers to it any more.
+    fn remove(&self) -> Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&self.path, error)),
+            _ => Ok(()),
+        }
     }
 }
 

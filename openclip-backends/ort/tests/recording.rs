@@ -187,6 +187,8 @@ fn weights_beside_the_model_are_those_in_it() {
     assert!(moved > 5, "{moved} of {}", external.initializer.len());
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+    saved(&model, folder.path(), WeightStorage::Automatic);
+    assert!(!folder.path().join("model.onnx.data").exists());
 }
 
 #[test]
