@@ -82,10 +82,8 @@ impl OnnxModel {
     /// [`Error::Io`], [`Error::Weights`].
     pub fn save(&self, path: impl AsRef<Path>, storage: WeightStorage) -> Result<()> {
         let path = path.as_ref();
-        let data = match self.is_external(storage) {
-            true => Some(DataFile::beside(path)?),
-            false => None,
-        };
+        let beside = DataFile::beside(path)?;
+        let data = self.is_external(storage).then_some(&beside);
         write_atomically(path, |file| {
             let io = |error| Error::io(path, error);
             let mut tensors = Vec::with_capacity(self.initializers.len());
@@ -104,9 +102,9 @@ impl OnnxModel {
             }
             Ok(())
         })?;
-        match external {
-            true => Ok(()),
-            false => beside.remove(),
+        match data {
+            Some(_) => Ok(()),
+            None => beside.remove(),
         }
     }
 
