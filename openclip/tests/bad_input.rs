@@ -138,3 +138,13 @@ fn crc32(bytes: &[u8]) -> u32 {
         )
     })
 }
+
+#[test]
+fn a_tower_without_pooling_is_not_scored() {
+    let sandbox = Sandbox::new();
+    let model = sandbox.model("tokens", |_| {});
+    let mut config: serde_json::Value = serde_json::from_str(emoji_clip::CONFIG).unwrap();
+    config["model_cfg"]["vision_cfg"]["pool_type"] = "none".into();
+    sandbox.write("tokens/open_clip_config.json", config.to_string());
+    classify(&sandbox, &model).failed(1, "not one embedding per image");
+}

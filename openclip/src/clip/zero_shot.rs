@@ -78,6 +78,13 @@ impl ZeroShotClassifier {
             .iter()
             .flat_map(|label| templates.iter().map(|template| template.as_ref().replace("{}", label)));
         let prompts = clip.encode_text(classes)?;
+        // Without a text projection the towers don't share a space unless their widths happen to be equal.
+        let width = clip.config().model_cfg.embed_dim;
+        if let Some(prompt) = prompts.iter().find(|prompt| prompt.as_slice().len() != width) {
+            let found = prompt.as_slice().len();
+            let message = format!("{}: texts have {found} features and images {width}", clip.name());
+            return Err(openclip_core::Error::InvalidArgument(message).into());
+        }
         let classes = prompts.chunks(templates.len().max(1)).filter_map(Embedding::mean).collect();
         Ok(Self { labels, classes, scoring: clip.scoring() })
     }

@@ -116,6 +116,14 @@ pub fn embed(
     let mut waiting: VecDeque<&Input> = inputs.iter().collect();
     for batch in loader {
         let embeddings: HostTensor = encoder.encode(&batch.pixels)?;
+        let width: usize = embeddings.dims().iter().skip(1).product();
+        // Without pooling a tower gives an embedding per token, which can be neither written as a row nor compared.
+        anyhow::ensure!(
+            width == encoder.info().embed_dim,
+            "{} gives {:?} values for a batch, not one embedding per image",
+            clip.name(),
+            embeddings.dims()
+        );
         let rows: Vec<&[f32]> = embeddings.rows().collect();
         for item in &batch.items {
             while let Some(input) = waiting.pop_front() {
