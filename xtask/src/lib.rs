@@ -1,4 +1,6 @@
-//! The conformance suite as a library, so that the command and the tests run the same code.
+//! The project's tasks as a library, so that commands and tests run the same code.
 
 pub mod conformance;
+pub mod native;
 pub mod project;
+pub mod python;

@@ -20,6 +20,8 @@ struct Arguments {
 enum Command {
     /// Compare every architecture's numbers with the reference's and print the matrix
     Conformance(xtask::conformance::Options),
+    /// Fetch libtorch and ONNX Runtime into target/ and print the environment to use them
+    Native(xtask::native::Options),
     /// Check formatting, lints and the project's own rules
     Tidy,
     /// All that has to pass before a change lands: tidy, tests, documentation, quick conformance
@@ -29,6 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Conformance(options) => xtask::conformance::run(&options),
+        Command::Native(options) => xtask::native::run(options),
         Command::Tidy => tidy::run(),
         Command::Ci => ci::run(),
     };
