@@ -48,6 +48,7 @@ pub struct Taps<T> {
     found: Vec<(String, T)>,
 }
 
+#[derive(Clone)]
 enum Wanted {
     Nothing,
     Named(HashSet<String>),
@@ -68,6 +69,16 @@ impl<T: Clone> Taps<T> {
     /// Keeps everything.
     pub fn everything() -> Self {
         Self { wanted: Wanted::Everything, found: Vec::new() }
+    }
+
+    /// Keeps what `other` was asked to keep.
+    pub fn like<U>(other: &Taps<U>) -> Self {
+        Self { wanted: other.wanted.clone(), found: Vec::new() }
+    }
+
+    /// Whether nothing was asked for.
+    pub fn wants_nothing(&self) -> bool {
+        matches!(self.wanted, Wanted::Nothing)
     }
 
     /// Offers an activation.
@@ -97,6 +108,23 @@ pub struct ImageInfo {
     pub embed_dim: usize,
 }
 
+impl ImageInfo {
+    /// Checks that `pixels` are what the tower takes, any number of images.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn check(&self, pixels: &HostTensor) -> Result<()> {
+        let [height, width] = self.image_size;
+        match *pixels.dims() {
+            [_, 3, h, w] if [h, w] == self.image_size => Ok(()),
+            _ => {
+                let expected = format!("[N, 3, {height}, {width}]");
+                Err(Error::shape("encode_image", expected, format!("{:?}", pixels.dims())))
+            }
+        }
+    }
+}
+
 /// What a text tower takes and gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextInfo {
@@ -106,6 +134,28 @@ pub struct TextInfo {
     pub vocab_size: usize,
     /// Width `D` of the embedding.
     pub embed_dim: usize,
+}
+
+impl TextInfo {
+    /// Checks that `tokens` are what the tower takes, any number of texts.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are no tokens or more than the context holds, [`Error::InvalidArgument`] for an id
+    /// outside the vocabulary.
+    pub fn check(&self, tokens: &TokenBatch) -> Result<()> {
+        let Self { context_length, vocab_size, .. } = *self;
+        if tokens.length() == 0 || tokens.length() > context_length {
+            let expected = format!("[N, 1..={context_length}]");
+            let found = format!("[{}, {}]", tokens.rows(), tokens.length());
+            return Err(Error::shape("encode_text", expected, found));
+        }
+        match tokens.ids().iter().find(|&&id| id as usize >= vocab_size) {
+            Some(id) => Err(Error::InvalidArgument(format!(
+                "token id {id} is outside the text tower's vocabulary of {vocab_size}: use the model's own tokenizer"
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A family of image towers: how a `vision_cfg` becomes a tower. Implement this, and [`ImageTower`] for the tower
@@ -232,16 +282,9 @@ impl<B: Eager> ImageEncoder for EagerImageEncoder<B> {
         pixels: &HostTensor,
         taps: Taps<HostTensor>,
     ) -> Result<(HostTensor, Vec<(String, HostTensor)>)> {
-        let [height, width] = self.info.image_size;
-        match *pixels.dims() {
-            [0, 3, h, w] if [h, w] == self.info.image_size => {
-                return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
-            }
-            [_, 3, h, w] if [h, w] == self.info.image_size => {}
-            _ => {
-                let expected = format!("[N, 3, {height}, {width}]");
-                return Err(Error::shape("encode_image", expected, format!("{:?}", pixels.dims())));
-            }
+        self.info.check(pixels)?;
+        if pixels.dims().first() == Some(&0) {
+            return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
         let input = self.backend.upload(pixels)?;
         run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
@@ -272,19 +315,9 @@ impl<B: Eager> TextEncoder for EagerTextEncoder<B> {
         tokens: &TokenBatch,
         taps: Taps<HostTensor>,
     ) -> Result<(HostTensor, Vec<(String, HostTensor)>)> {
-        let TextInfo { context_length, vocab_size, embed_dim } = self.info;
-        if tokens.length() == 0 || tokens.length() > context_length {
-            let expected = format!("[N, 1..={context_length}]");
-            let found = format!("[{}, {}]", tokens.rows(), tokens.length());
-            return Err(Error::shape("encode_text", expected, found));
-        }
-        if let Some(id) = tokens.ids().iter().find(|&&id| id as usize >= vocab_size) {
-            return Err(Error::InvalidArgument(format!(
-                "token id {id} is outside the text tower's vocabulary of {vocab_size}: use the model's own tokenizer"
-            )));
-        }
+        self.info.check(tokens)?;
         if tokens.rows() == 0 {
-            return Ok((HostTensor::zeros([0, embed_dim]), Vec::new()));
+            return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
         let input = self.backend.upload_tokens(tokens)?;
         run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
@@ -296,7 +329,7 @@ fn run_eagerly<B: Eager>(
     taps: Taps<HostTensor>,
     forward: impl FnOnce(&mut Taps<B::Tensor>) -> Result<TowerOutput<B::Tensor>>,
 ) -> Result<(HostTensor, Vec<(String, HostTensor)>)> {
-    let mut taps = Taps { wanted: taps.wanted, found: Vec::new() };
+    let mut taps = Taps::like(&taps);
     let output = forward(&mut taps)?;
     let found = taps
         .into_found()

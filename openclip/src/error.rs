@@ -30,6 +30,15 @@ pub enum Error {
         /// The model's name.
         model: String,
     },
+    /// It isn't known how the model turns similarities into scores.
+    #[error(
+        "{model}: its ONNX files don't say how similarities become scores; write `logit_scale` (a factor, 100 for most CLIP \
+         models), and `logit_bias` for SigLIP, into their metadata"
+    )]
+    NoScoring {
+        /// The model's name.
+        model: String,
+    },
     /// The model's tokenizer isn't available or doesn't fit the text tower.
     #[error("tokenizer of {model}: {message}")]
     Tokenizer {

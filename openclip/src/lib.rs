@@ -24,8 +24,8 @@
 //! # Ok::<(), openclip::Error>(())
 //! ```
 
-#[cfg(not(feature = "candle"))]
-compile_error!("openclip runs models on a backend: enable the cargo feature `candle`");
+#[cfg(not(any(feature = "candle", feature = "tch", feature = "ort")))]
+compile_error!("openclip runs models on a backend: enable one of the cargo features `candle`, `tch`, `ort`");
 
 mod clip;
 mod error;

@@ -2,9 +2,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use xtask::{every_backend, native};
 
 mod ci;
 mod tidy;
@@ -30,7 +31,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Conformance(options) => xtask::conformance::run(&options),
+        Command::Conformance(options) => conformance(&options),
         Command::Native(options) => xtask::native::run(options),
         Command::Tidy => tidy::run(),
         Command::Ci => ci::run(),
@@ -41,5 +42,17 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs the suite on every backend whose native library has been fetched.
+fn conformance(options: &xtask::conformance::Options) -> anyhow::Result<()> {
+    match native::Native::installed() {
+        Some(native) if !every_backend::BUILT_IN => {
+            let status = every_backend::run(&native, env::args_os().skip(1))?;
+            anyhow::ensure!(status.success(), "conformance on every backend failed: {status}");
+            Ok(())
+        }
+        _ => xtask::conformance::run(options),
     }
 }

@@ -1,6 +1,6 @@
 //! Attributes of nodes.
 
-use crate::onnx::{AttributeProto, AttributeType, ElementType, TensorProto};
+use crate::onnx::{AttributeProto, AttributeType};
 
 fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { name: name.to_owned(), r#type: kind.into(), ..AttributeProto::default() }
@@ -25,15 +25,4 @@ pub fn float(name: &str, value: f32) -> AttributeProto {
 /// A string.
 pub fn string(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }
-}
-
-/// A tensor `[1]`.
-pub fn float_tensor(name: &str, value: f32) -> AttributeProto {
-    let tensor = TensorProto {
-        dims: vec![1],
-        data_type: ElementType::Float.into(),
-        raw_data: Some(value.to_le_bytes().to_vec()),
-        ..TensorProto::default()
-    };
-    AttributeProto { t: Some(tensor), ..attribute(name, AttributeType::Tensor) }
 }

@@ -1,8 +1,8 @@
 //! What the recorder composes of several nodes, or spells in a particular way.
 
 use openclip_core::{
-    Backend, Dim, Dims, Result,
-    backend::{Activation, Rearrange, ShapeBackend, ShapeTensor},
+    Dim, Dims, Error, Result,
+    backend::{Activation, ShapeTensor},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ impl Graph {
             Activation::GeluErf => gelu("none"),
             Activation::GeluTanh => gelu("tanh"),
             Activation::QuickGelu => {
-                let factor = self.number(1.702);
+                let factor = self.number_like(1.702, x);
                 let scaled = self.named(scope, "Mul", &[x, &factor], Vec::new(), dims.clone());
                 let gate = self.named(scope, "Sigmoid", &[&scaled], Vec::new(), dims.clone());
                 self.named(scope, "Mul", &[x, &gate], Vec::new(), dims)
@@ -59,27 +59,44 @@ impl Graph {
         self.node("Transpose", &[x], vec![ints("perm", order.iter().copied())], dims)
     }
 
-    /// `[N, L, heads*E]` by heads, its axes in `order` of `[N, L, heads, E]`.
-    pub(crate) fn heads(&mut self, x: &Value, heads: usize, order: [usize; 4]) -> Result<Value> {
-        let dims = ShapeBackend.rearrange(&shape(x), Rearrange::SplitLast { parts: heads })?.0;
-        let split = self.reshape(x, &[0, 0, heads as i64, target(dims.last())], dims);
-        Ok(self.transpose(&split, &order))
+    /// An attention bias with a row per query and a column per key, which ONNX Runtime insists on: `[.., Lq, Lk]`.
+    pub(crate) fn attention_bias(&mut self, bias: &Value, q: &Value, k: &Value) -> Result<Value> {
+        let (leading, [rows, columns]) = match bias.dims.as_slice() {
+            [leading @ .., rows, columns] => (leading, [rows, columns]),
+            _ => return Err(Error::shape("attention bias", "[.., Lq, Lk]", bias)),
+        };
+        let [Some(queries), Some(keys)] = [q.dims.get(1), k.dims.get(1)] else {
+            return Err(Error::shape("attention", "q [N, Lq, heads*E]", q));
+        };
+        if [rows, columns] == [queries, keys] {
+            return Ok(bias.clone());
+        }
+        let dims = [leading, &[queries.clone(), keys.clone()]].concat();
+        // A one in the target of `Expand` leaves the axis as it is.
+        let ones = self.integers(&vec![1; leading.len()]);
+        let (rows, columns) = (self.size(queries)?, self.size(keys)?);
+        let target_dims = vec![Dim::Fixed(dims.len())];
+        let axis = vec![int("axis", 0)];
+        let target = self.named("attention_bias", "Concat", &[&ones, &rows, &columns], axis, target_dims);
+        let expanded = self.named("attention_bias", "Expand", &[bias, &target], Vec::new(), dims);
+        Ok(expanded)
     }
 
     /// Where the first of the largest values stands: `[N, L] -> [N]`.
     pub(crate) fn first_maximum(&mut self, x: &Value) -> Value {
         // ONNX Runtime has no ArgMax of 64-bit integers; token ids fit in 32 bits.
-        let cast = self.node("Cast", &[x], vec![int("to", ElementType::Int32 as i64)], x.dims.clone());
+        let scope = self.scope();
+        let cast = self.cast(&scope, x, ElementType::Int32);
         let options = vec![int("axis", 1), int("keepdims", 0), int("select_last_index", 0)];
         let index = self.node("ArgMax", &[&cast], options, x.dims.iter().take(1).cloned().collect());
-        Value { element: ElementType::Int64, ..index }
+        index.typed(ElementType::Int64)
     }
 
     /// Where `ids` are `id`.
     pub(crate) fn equals(&mut self, ids: &Value, id: u32) -> Value {
         let id = self.integer(i64::from(id));
         let equal = self.node("Equal", &[ids, &id], Vec::new(), ids.dims.clone());
-        Value { element: ElementType::Bool, ..equal }
+        equal.typed(ElementType::Bool)
     }
 
     /// A bound of a slice on an axis of size `size`.

@@ -7,11 +7,14 @@ use std::{
     sync::Arc,
 };
 
+use half::f16;
 use openclip_core::{Dim, Dims, DisplayDims, Error, Result};
 
 use crate::{
     attributes,
     onnx::{AttributeProto, ElementType, NodeProto, TensorProto},
+    quantize::QuantizedRows,
+    values::Values,
 };
 
 /// A value of the graph: what the recorder has in place of a tensor.
@@ -28,8 +31,15 @@ impl fmt::Display for Value {
     }
 }
 
-/// Reads a weight in the layout that the graph needs.
-type ReadWeight = Arc<dyn Fn() -> Result<Vec<f32>> + Send + Sync>;
+impl Value {
+    /// The same value, known to have another element type than its node's first input.
+    pub(crate) fn typed(self, element: ElementType) -> Self {
+        Self { element, ..self }
+    }
+}
+
+/// Reads a weight in the layout and element type that the graph needs.
+type ReadWeight = Arc<dyn Fn() -> Result<Values> + Send + Sync>;
 
 /// A constant of the graph.
 #[derive(Clone)]
@@ -42,32 +52,33 @@ pub(crate) struct Initializer {
 
 #[derive(Clone)]
 enum Content {
-    /// Little-endian values.
-    Bytes(Vec<u8>),
+    Constant(Values),
     Weight(ReadWeight),
 }
 
 impl Initializer {
     /// Size of the values in bytes.
     pub fn size(&self) -> u64 {
-        let element = match self.element {
-            ElementType::Int64 => 8,
-            _ => 4,
+        self.dims.iter().map(|&dim| dim as u64).product::<u64>() * self.element.size()
+    }
+
+    /// The values, read from the checkpoint now.
+    pub fn values(&self) -> Result<Values> {
+        let values = match &self.content {
+            Content::Constant(values) => values.clone(),
+            Content::Weight(read) => read()?,
         };
-        self.dims.iter().map(|&dim| dim as u64).product::<u64>() * element
+        if values.element() != self.element || values.len() as u64 * self.element.size() != self.size() {
+            let expected = format!("{:?}{:?}", self.element, self.dims);
+            let found = format!("{} values of {:?}", values.len(), values.element());
+            return Err(Error::shape(&*self.name, expected, found));
+        }
+        Ok(values)
     }
 
     /// The values in little-endian, read from the checkpoint now.
     pub fn bytes(&self) -> Result<Vec<u8>> {
-        let bytes = match &self.content {
-            Content::Bytes(bytes) => bytes.clone(),
-            Content::Weight(read) => read()?.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        };
-        if bytes.len() as u64 != self.size() {
-            let found = format!("{} bytes", bytes.len());
-            return Err(Error::shape(&*self.name, format!("{:?}", self.dims), found));
-        }
-        Ok(bytes)
+        self.values().map(Values::into_le_bytes)
     }
 
     /// The constant without its values.
@@ -95,7 +106,8 @@ pub(crate) struct Graph {
     constants: HashMap<String, Value>,
     /// Symbolic dimensions that exist as values `[1]` already.
     sizes: Vec<(Dim, Value)>,
-    masks: Vec<([Dim; 2], Value)>,
+    /// Activations that exist in 8 bits already, by name.
+    pub(crate) quantized: HashMap<Arc<str>, QuantizedRows>,
 }
 
 impl Graph {
@@ -181,40 +193,63 @@ impl Graph {
         &mut self,
         name: &str,
         dims: &[usize],
-        read: impl Fn() -> Result<Vec<f32>> + Send + Sync + 'static,
+        element: ElementType,
+        read: impl Fn() -> Result<Values> + Send + Sync + 'static,
     ) -> Value {
-        self.initializer(name, ElementType::Float, dims, Content::Weight(Arc::new(read)))
+        self.initializer(name, element, dims, Content::Weight(Arc::new(read)))
     }
 
-    fn shared(&mut self, name: String, element: ElementType, dims: &[usize], bytes: Vec<u8>) -> Value {
+    /// A constant that isn't a weight.
+    pub fn constant(&mut self, name: &str, dims: &[usize], values: Values) -> Value {
+        self.initializer(name, values.element(), dims, Content::Constant(values))
+    }
+
+    fn shared(&mut self, name: String, dims: &[usize], values: Values) -> Value {
         if let Some(value) = self.constants.get(&name) {
             return value.clone();
         }
-        let value = self.initializer(&name, element, dims, Content::Bytes(bytes));
+        let value = self.constant(&name, dims, values);
         self.constants.insert(name, value.clone());
         value
     }
 
     /// Integers `[n]`; equal ones are shared.
     pub fn integers(&mut self, values: &[i64]) -> Value {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.shared(format!("int64{values:?}"), ElementType::Int64, &[values.len()], bytes)
+        self.shared(format!("int64{values:?}"), &[values.len()], Values::Int64(values.to_vec()))
     }
 
     /// An integer `[]`.
     pub fn integer(&mut self, value: i64) -> Value {
-        self.shared(format!("int64({value})"), ElementType::Int64, &[], value.to_le_bytes().to_vec())
+        self.shared(format!("int64({value})"), &[], Values::Int64(vec![value]))
     }
 
     /// A number `[]`.
     pub fn number(&mut self, value: f32) -> Value {
-        self.shared(format!("float({value})"), ElementType::Float, &[], value.to_le_bytes().to_vec())
+        self.shared(format!("float({value})"), &[], Values::Float(vec![value]))
     }
 
-    /// A tensor that isn't a weight.
-    pub fn tensor(&mut self, name: &str, dims: &[usize], values: &[f32]) -> Value {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.initializer(name, ElementType::Float, dims, Content::Bytes(bytes))
+    /// A number `[]` of a float type. Those that go with values of other types stand in nodes' parameters.
+    pub fn number_like(&mut self, value: f32, like: &Value) -> Value {
+        match like.element {
+            ElementType::Float16 => {
+                self.shared(format!("float16({value})"), &[], Values::Float16(vec![f16::from_f32(value)]))
+            }
+            _ => self.number(value),
+        }
+    }
+
+    /// A byte `[]`.
+    pub fn byte(&mut self, value: u8) -> Value {
+        self.shared(format!("uint8({value})"), &[], Values::Uint8(vec![value]))
+    }
+
+    /// `x` in another element type; itself where it has that type.
+    pub fn cast(&mut self, scope: &str, x: &Value, element: ElementType) -> Value {
+        if x.element == element {
+            return x.clone();
+        }
+        let to = vec![attributes::int("to", element as i64)];
+        self.named(scope, "Cast", &[x], to, x.dims.clone()).typed(element)
     }
 
     /// A dimension as a value `[1]`, computed from the inputs' dimensions where it is symbolic.
@@ -266,55 +301,45 @@ impl Graph {
         };
         let range = vec![attributes::int("start", axis), attributes::int("end", axis + 1)];
         let value = self.named(&dim.to_string(), "Shape", &[&input], range, vec![Dim::Fixed(1)]);
-        Ok(Value { element: ElementType::Int64, ..value })
+        Ok(value.typed(ElementType::Int64))
     }
 
-    /// `[queries, keys]`: `-inf` where a key comes after the query, else 0. Equal masks are shared.
-    pub fn causal_mask(&mut self, queries: &Dim, keys: &Dim) -> Result<Value> {
-        let dims = [queries.clone(), keys.clone()];
-        if let Some((_, value)) = self.masks.iter().find(|(known, _)| *known == dims) {
-            return Ok(value.clone());
-        }
-        let scope = "causal_mask";
-        let (rows, columns) = (self.size(queries)?, self.size(keys)?);
-        let axis = vec![attributes::int("axis", 0)];
-        let size = self.named(scope, "Concat", &[&rows, &columns], axis, vec![Dim::Fixed(2)]);
-        let fill = vec![attributes::float_tensor("value", f32::NEG_INFINITY)];
-        let hidden = self.named(scope, "ConstantOfShape", &[&size], fill, dims.to_vec());
-        let hidden = Value { element: ElementType::Float, ..hidden };
-        let diagonal = self.integer(1);
-        let upper = vec![attributes::int("upper", 1)];
-        let mask = self.named(scope, "Trilu", &[&hidden, &diagonal], upper, dims.to_vec());
-        self.masks.push((dims, mask.clone()));
-        Ok(mask)
+    /// `value` in `f32` by `name`, or a name like it where that is taken, whatever else it is called.
+    pub fn output(&mut self, name: &str, value: &Value) -> Value {
+        let value = self.cast(name, value, ElementType::Float);
+        self.alias(&value, name)
+    }
+
+    fn alias(&mut self, value: &Value, name: &str) -> Value {
+        let name = self.unique(name);
+        self.nodes.push(NodeProto {
+            input: vec![value.name.to_string()],
+            output: vec![name.to_string()],
+            name: format!("{name}/Identity"),
+            op_type: "Identity".to_owned(),
+            attribute: Vec::new(),
+        });
+        Value { name, ..value.clone() }
     }
 
     /// Calls `value` by `name`, with a node of its own where nothing computes it.
     pub fn rename(&mut self, value: &Value, name: &str) -> Value {
-        let name = self.unique(name);
-        let renamed = Value { name: Arc::clone(&name), ..value.clone() };
         let produced = self.nodes.iter().any(|node| node.output.iter().any(|output| **output == *value.name));
         if !produced {
-            self.nodes.push(NodeProto {
-                input: vec![value.name.to_string()],
-                output: vec![name.to_string()],
-                name: format!("{name}/Identity"),
-                op_type: "Identity".to_owned(),
-                attribute: Vec::new(),
-            });
-            return renamed;
+            return self.alias(value, name);
         }
+        let name = self.unique(name);
         for node in &mut self.nodes {
             for used in node.input.iter_mut().chain(&mut node.output).filter(|used| **used == *value.name) {
                 *used = name.to_string();
             }
         }
-        renamed
+        Value { name, ..value.clone() }
     }
 
-    /// Drops nodes and constants that `output` doesn't need.
-    pub fn prune(&mut self, output: &Value) {
-        let mut needed = HashSet::from([output.name.to_string()]);
+    /// Drops nodes and constants that `outputs` don't need.
+    pub fn prune(&mut self, outputs: &[Value]) {
+        let mut needed: HashSet<String> = outputs.iter().map(|output| output.name.to_string()).collect();
         // Nodes stand in the order of computation, so one pass from the back reaches all that is needed.
         let mut kept: Vec<NodeProto> = Vec::with_capacity(self.nodes.len());
         for node in self.nodes.drain(..).rev() {
@@ -373,13 +398,13 @@ mod tests {
     fn what_nothing_needs_is_dropped() {
         let mut graph = graph();
         let ids = graph.inputs[0].clone();
-        graph.weight("unused", &[2], || Ok(vec![0.0; 2]));
+        graph.weight("unused", &[2], ElementType::Float, || Ok(Values::Float(vec![0.0; 2])));
         let number = graph.integer(3);
         let kept = graph.node("Add", &[&ids, &number], Vec::new(), ids.dims.clone());
         let dropped = graph.integer(4);
         graph.node("Mul", &[&kept, &dropped], Vec::new(), ids.dims.clone());
         let output = graph.rename(&kept, "output");
-        graph.prune(&output);
+        graph.prune(&[output]);
         assert_eq!(lines(&graph), ["Add = Add(input_ids, int64(3))"]);
         assert_eq!(graph.nodes[0].output, ["output"]);
         assert_eq!(graph.initializers.len(), 1);
@@ -390,14 +415,14 @@ mod tests {
         let mut graph = graph();
         let ids = graph.inputs[0].clone();
         let output = graph.rename(&ids, "output");
-        graph.prune(&output);
+        graph.prune(&[output]);
         assert_eq!(lines(&graph), ["output/Identity = Identity(input_ids)"]);
     }
 
     #[test]
     fn a_weight_of_another_size_is_named() {
         let mut graph = graph();
-        graph.weight("visual.proj", &[2], || Ok(vec![0.0; 3]));
+        graph.weight("visual.proj", &[2], ElementType::Float, || Ok(Values::Float(vec![0.0; 3])));
         let error = graph.initializers[0].bytes().unwrap_err().to_string();
         assert!(error.starts_with("visual.proj: "), "{error}");
     }

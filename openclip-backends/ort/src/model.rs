@@ -12,6 +12,8 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 
+#[cfg(feature = "runtime")]
+use crate::values::Values;
 use crate::{
     graph::{Graph, Initializer, Value},
     onnx::{
@@ -43,24 +45,28 @@ pub enum WeightStorage {
     External,
 }
 
+/// A constant by itself: name, dimensions, values.
+#[cfg(feature = "runtime")]
+pub(crate) type Weight = (String, Vec<usize>, Values);
+
 /// A recorded model. Its [`Display`](fmt::Display) lists the graph, a node a line.
 pub struct OnnxModel {
     name: String,
     nodes: Vec<NodeProto>,
     initializers: Vec<Initializer>,
     inputs: Vec<Value>,
-    output: Value,
+    outputs: Vec<Value>,
     metadata: Vec<(String, String)>,
 }
 
 impl OnnxModel {
-    pub(crate) fn new(name: &str, graph: Graph, output: Value) -> Self {
+    pub(crate) fn new(name: &str, graph: Graph, outputs: Vec<Value>) -> Self {
         Self {
             name: name.to_owned(),
             nodes: graph.nodes,
             initializers: graph.initializers,
             inputs: graph.inputs,
-            output,
+            outputs,
             metadata: Vec::new(),
         }
     }
@@ -69,6 +75,11 @@ impl OnnxModel {
     pub fn with_metadata(mut self, key: &str, value: impl ToString) -> Self {
         self.metadata.push((key.to_owned(), value.to_string()));
         self
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Size of all weights in bytes.
@@ -108,6 +119,31 @@ impl OnnxModel {
         }
     }
 
+    /// The model's message, which refers to its large constants by name alone, and these, read now.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn with_weights_apart(&self) -> Result<(Vec<u8>, Vec<Weight>)> {
+        let (mut tensors, mut weights) = (Vec::new(), Vec::new());
+        for constant in &self.initializers {
+            if constant.size() < SMALLEST_EXTERNAL {
+                tensors.push((constant.header(), Some(constant)));
+                continue;
+            }
+            let mut header = constant.header();
+            header.refer_to("memory", 0, constant.size());
+            tensors.push((header, None));
+            weights.push((constant.name.to_string(), constant.dims.clone(), constant.values()?));
+        }
+        let mut bytes = self.head(&tensors);
+        for (header, inline) in &tensors {
+            let (prefix, constant) = tensor_prefix(header, *inline);
+            bytes.extend(prefix);
+            if let Some(constant) = constant {
+                bytes.extend(constant.bytes()?);
+            }
+        }
+        Ok((bytes, weights))
+    }
+
     fn is_external(&self, storage: WeightStorage) -> bool {
         storage == WeightStorage::External || self.weight_bytes() > LARGEST_INLINE
     }
@@ -132,14 +168,7 @@ impl OnnxModel {
                 file.write_all(&vec![0; (start - end) as usize]).map_err(io)?;
                 file.write_all(&constant.bytes()?).map_err(io)?;
                 end = start + size;
-                header.data_location = Some(DataLocation::External.into());
-                header.external_data = [
-                    ("location", data.name.clone()),
-                    ("offset", start.to_string()),
-                    ("length", size.to_string()),
-                ]
-                .map(|(key, value)| StringStringEntryProto { key: key.to_owned(), value })
-                .to_vec();
+                header.refer_to(&data.name, start, size);
                 tensors.push((header, None));
             }
             Ok(())
@@ -165,7 +194,7 @@ impl OnnxModel {
             name: self.name.clone(),
             initializer: Vec::new(),
             input: self.inputs.iter().map(value_info).collect(),
-            output: vec![value_info(&self.output)],
+            output: self.outputs.iter().map(value_info).collect(),
         };
         let constants: u64 = tensors
             .iter()
@@ -179,6 +208,20 @@ impl OnnxModel {
         encode_varint(graph.encoded_len() as u64 + constants, &mut bytes);
         bytes.extend(graph.encode_to_vec());
         bytes
+    }
+}
+
+impl TensorProto {
+    /// The values are `length` bytes of the file `location`.
+    fn refer_to(&mut self, location: &str, offset: u64, length: u64) {
+        self.data_location = Some(DataLocation::External.into());
+        self.external_data = [
+            ("location", location.to_owned()),
+            ("offset", offset.to_string()),
+            ("length", length.to_string()),
+        ]
+        .map(|(key, value)| StringStringEntryProto { key: key.to_owned(), value })
+        .to_vec();
     }
 }
 
@@ -260,7 +303,10 @@ impl fmt::Display for OnnxModel {
             }
             writeln!(f)?;
         }
-        writeln!(f, "output {}", self.output)
+        for output in &self.outputs {
+            writeln!(f, "output {output}")?;
+        }
+        Ok(())
     }
 }
 
@@ -285,13 +331,14 @@ impl fmt::Display for DisplayAttribute<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{onnx::ElementType, values::Values};
 
     /// A model with one weight of `count` values, which nobody reads.
     fn model(count: usize) -> OnnxModel {
         let mut graph = Graph::default();
-        let weight = graph.weight("weight", &[count], || Ok(Vec::new()));
+        let weight = graph.weight("weight", &[count], ElementType::Float, || Ok(Values::Float(Vec::new())));
         let output = graph.rename(&weight, "output");
-        OnnxModel::new("test", graph, output)
+        OnnxModel::new("test", graph, vec![output])
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! The messages of `onnx.proto` (ONNX IR version 9) that a recorded model consists of, with the published field numbers.
+//! The messages of `onnx.proto` (ONNX IR version 11) that a recorded model consists of, with the published field numbers.
 //! Fields that nothing here writes are left out; a reader of protocol buffers doesn't miss them.
 
 use prost::Message;
 
 /// Version of the file format that the messages are written as.
-pub const IR_VERSION: i64 = 9;
-/// Version of the operator set: the first that has `Gelu`.
-pub const OPSET: i64 = 20;
+pub const IR_VERSION: i64 = 11;
+/// Version of the operator set: the first that has `Attention`.
+pub const OPSET: i64 = 23;
 
 /// A model: the file.
 #[derive(Clone, PartialEq, Message)]
@@ -168,12 +168,29 @@ pub enum ElementType {
     Undefined = 0,
     /// 32-bit float.
     Float = 1,
+    /// Unsigned 8-bit integer.
+    Uint8 = 2,
     /// 32-bit integer.
     Int32 = 6,
     /// 64-bit integer.
     Int64 = 7,
     /// Boolean.
     Bool = 9,
+    /// 16-bit float.
+    Float16 = 10,
+}
+
+impl ElementType {
+    /// Bytes of a value.
+    pub fn size(self) -> u64 {
+        match self {
+            Self::Undefined => 0,
+            Self::Uint8 | Self::Bool => 1,
+            Self::Float16 => 2,
+            Self::Float | Self::Int32 => 4,
+            Self::Int64 => 8,
+        }
+    }
 }
 
 /// Where a tensor's values are.

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openclip_core::{
-    Backend, Dim, Dims, Error, HostTensor, Result, Weights,
+    Backend, Dim, Dims, Error, HostTensor, Precision, Result, Weights,
     backend::{
         Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec, ParamRows,
         Pool2dSpec, PoolKind, Rearrange, ReduceOp, ShapeBackend, ShapeTensor, TokenPosition, WeightLayout,
@@ -17,19 +17,21 @@ use crate::{
     graph::{Graph, Value},
     model::OnnxModel,
     onnx::ElementType,
+    quantize::{Channels, QuantizedWeight},
+    values::Values,
 };
 
 /// Records what runs on it as an ONNX graph. Weights are not read before the model is saved.
-#[derive(Default)]
 pub struct OnnxRecorder {
     graph: Mutex<Graph>,
+    precision: Precision,
 }
 
 /// A recorded linear layer.
 pub struct Linear {
     name: String,
     spec: LinearSpec,
-    weight: Value,
+    weight: Matrix,
     bias: Option<Value>,
 }
 
@@ -53,45 +55,122 @@ pub struct Norm {
 pub struct Embedding {
     name: String,
     spec: EmbeddingSpec,
-    weight: Value,
+    weight: Matrix,
+}
+
+/// A weight with two axes.
+enum Matrix {
+    Float(Value),
+    Quantized(QuantizedWeight),
 }
 
 impl OnnxRecorder {
-    /// An empty recording.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty recording of a model that computes in `precision`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for bfloat16, which ONNX Runtime hasn't got on processors.
+    pub fn new(precision: Precision) -> Result<Self> {
+        if precision == Precision::Bf16 {
+            return Err(Error::Unsupported {
+                backend: "ort",
+                message: "precision bf16 is not available: most of ONNX Runtime's operators don't take it; \
+                          use f32, f16 or int8"
+                    .to_owned(),
+            });
+        }
+        Ok(Self { graph: Mutex::default(), precision })
     }
 
     /// A value that comes from outside. Symbols by themselves among `dims` are what symbolic dimensions are computed
-    /// from when the model runs.
+    /// from when the model runs. Floats come in `f32` at every precision.
     pub fn input(&self, name: &str, element: ElementType, dims: Dims) -> Value {
-        self.graph().input(name, element, dims)
+        let mut graph = self.graph();
+        let value = graph.input(name, element, dims);
+        match element {
+            ElementType::Float => graph.cast(name, &value, self.element()),
+            _ => value,
+        }
     }
 
-    /// Ends the recording: a model `name` that gives `value` under the name `output`. What that doesn't need is left out.
-    pub fn finish(self, name: &str, output: &str, value: &Value) -> OnnxModel {
+    /// Ends the recording: a model `name` that gives `value` under the name `output`, and `others` under theirs, all in
+    /// `f32`. What these don't need is left out.
+    pub fn finish(self, name: &str, output: &str, value: &Value, others: &[(String, Value)]) -> OnnxModel {
         let mut graph = self.graph.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let output = graph.rename(value, output);
-        graph.prune(&output);
-        OnnxModel::new(name, graph, output)
+        let mut outputs: Vec<Value> = others.iter().map(|(name, value)| graph.output(name, value)).collect();
+        let value = graph.cast(output, value, ElementType::Float);
+        outputs.insert(0, graph.rename(&value, output));
+        graph.prune(&outputs);
+        OnnxModel::new(name, graph, outputs).with_metadata("precision", self.precision)
     }
 
     fn graph(&self) -> MutexGuard<'_, Graph> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Element type of arithmetic on floats.
+    fn element(&self) -> ElementType {
+        match self.precision {
+            Precision::F16 => ElementType::Float16,
+            _ => ElementType::Float,
+        }
+    }
+
+    /// A weight under the name `path`, which `read` reads as floats.
+    fn weight(
+        &self,
+        path: &str,
+        dims: &[usize],
+        read: impl Fn() -> Result<Vec<f32>> + Send + Sync + 'static,
+    ) -> Value {
+        let (name, element) = (path.to_owned(), self.element());
+        self.graph().weight(path, dims, element, move || {
+            Values::floats(read()?, element)
+                .map_err(|error| Error::InvalidArgument(format!("{name}: {error}")))
+        })
+    }
+
+    /// A weight `[rows, columns]`, in 8 bits where that is the precision.
+    fn matrix(
+        &self,
+        path: &str,
+        [rows, columns]: [usize; 2],
+        channels: Channels,
+        read: impl Fn() -> Result<Vec<f32>> + Send + Sync + 'static,
+    ) -> Matrix {
+        match self.precision {
+            Precision::Int8 => {
+                Matrix::Quantized(self.graph().quantized_weight(path, [rows, columns], channels, read))
+            }
+            _ => Matrix::Float(self.weight(path, &[rows, columns], read)),
+        }
+    }
+
     /// A parameter as it is stored.
     fn parameter(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<Value> {
         w.require(name, dims)?;
-        let (view, parameter, wanted) = (w.clone(), name.to_owned(), dims.to_vec());
-        let read = move || Ok(view.read(&parameter, &wanted)?.to_f32());
-        Ok(self.graph().weight(&w.path(name), dims, read))
+        Ok(self.weight(&w.path(name), dims, read_parameter(w, name, dims)))
     }
 }
 
-/// `[outputs, inputs] -> [inputs, outputs]`.
+fn read_parameter(w: &Weights, name: &str, dims: &[usize]) -> impl Fn() -> Result<Vec<f32>> + use<> {
+    let (w, name, dims) = (w.clone(), name.to_owned(), dims.to_vec());
+    move || Ok(w.read(&name, &dims)?.to_f32())
+}
+
+/// `[outputs, inputs] -> [inputs, outputs]`, by blocks that stay in the processor's cache.
 fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
-    (0..inputs).flat_map(|column| values.iter().skip(column).step_by(inputs.max(1)).copied()).collect()
+    const BLOCK: usize = 32;
+    let outputs = values.len().checked_div(inputs).unwrap_or(0);
+    let mut result = vec![0.0; outputs * inputs];
+    for first in (0..outputs).step_by(BLOCK) {
+        let block = first..(first + BLOCK).min(outputs);
+        for (input, column) in result.chunks_mut(outputs).enumerate() {
+            for (output, place) in block.clone().zip(column.iter_mut().skip(first)) {
+                *place = values.get(output * inputs + input).copied().unwrap_or_default();
+            }
+        }
+    }
+    result
 }
 
 /// `name[rows]` where only some outputs of a packed parameter are meant.
@@ -126,9 +205,8 @@ impl Backend for OnnxRecorder {
             WeightLayout::OutIn => format!("{stored}.transposed"),
             WeightLayout::InOut => stored,
         };
-        let mut graph = self.graph();
         let (view, layer) = (w.clone(), LinearSpec { bias: None, ..spec.clone() });
-        let weight = graph.weight(&weight_name, &[inputs, outputs], move || {
+        let weight = self.matrix(&weight_name, [inputs, outputs], Channels::Columns, move || {
             let (weight, _) = layer.read(&view)?;
             Ok(match layer.layout {
                 WeightLayout::OutIn => transposed(weight.data(), inputs),
@@ -137,7 +215,7 @@ impl Backend for OnnxRecorder {
         });
         let bias = spec.bias.as_ref().map(|bias| {
             let (view, rows) = (w.clone(), bias.clone());
-            graph.weight(&part_name(w, bias), &[outputs], move || {
+            self.weight(&part_name(w, bias), &[outputs], move || {
                 let (range, total) = rows.rows.clone().unwrap_or((0..outputs, outputs));
                 let mut values = view.read(&rows.name, &[total])?.to_f32();
                 values.truncate(range.end);
@@ -171,7 +249,7 @@ impl Backend for OnnxRecorder {
             weight: match spec.weight {
                 true => self.parameter(w, "weight", &[spec.features])?,
                 // The operator has to have one.
-                false => self.graph().tensor("ones", &[spec.features], &vec![1.0; spec.features]),
+                false => self.constant(&HostTensor::new([spec.features], vec![1.0; spec.features])?)?,
             },
             bias: match spec.bias {
                 true => Some(self.parameter(w, "bias", &[spec.features])?),
@@ -181,7 +259,10 @@ impl Backend for OnnxRecorder {
     }
 
     fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Embedding> {
-        let weight = self.parameter(w, "weight", &[spec.count, spec.features])?;
+        let dims = [spec.count, spec.features];
+        w.require("weight", &dims)?;
+        let read = read_parameter(w, "weight", &dims);
+        let weight = self.matrix(&w.path("weight"), dims, Channels::Rows, read);
         Ok(Embedding { name: w.scope_name().to_owned(), spec: *spec, weight })
     }
 
@@ -190,14 +271,20 @@ impl Backend for OnnxRecorder {
     }
 
     fn constant(&self, value: &HostTensor) -> Result<Value> {
-        Ok(self.graph().tensor("constant", value.dims(), value.data()))
+        let values = Values::floats(value.data().to_vec(), self.element())?;
+        Ok(self.graph().constant("constant", value.dims(), values))
     }
 
     fn linear(&self, x: &Value, layer: &Linear) -> Result<Value> {
         let dims = ShapeBackend.linear(&shape(x), &layer.spec)?.0;
         let mut graph = self.graph();
         graph.enter(&layer.name);
-        let mut y = graph.named(&layer.name, "MatMul", &[x, &layer.weight], Vec::new(), dims.clone());
+        let mut y = match &layer.weight {
+            Matrix::Float(weight) => {
+                graph.named(&layer.name, "MatMul", &[x, weight], Vec::new(), dims.clone())
+            }
+            Matrix::Quantized(weight) => graph.quantized_matmul(&layer.name, x, weight, dims.clone()),
+        };
         if let Some(bias) = &layer.bias {
             y = graph.named(&layer.name, "Add", &[&y, bias], Vec::new(), dims);
         }
@@ -240,7 +327,12 @@ impl Backend for OnnxRecorder {
         let dims = ShapeBackend.embed(&shape(ids), &table.spec)?.0;
         let mut graph = self.graph();
         graph.enter(&table.name);
-        Ok(graph.named(&table.name, "Gather", &[&table.weight, ids], vec![int("axis", 0)], dims))
+        Ok(match &table.weight {
+            Matrix::Float(weight) => {
+                graph.named(&table.name, "Gather", &[weight, ids], vec![int("axis", 0)], dims)
+            }
+            Matrix::Quantized(weight) => graph.quantized_rows_of(&table.name, weight, ids, dims),
+        })
     }
 
     fn activate(&self, x: &Value, activation: Activation) -> Result<Value> {
@@ -269,31 +361,18 @@ impl Backend for OnnxRecorder {
     ) -> Result<Value> {
         let bias_dims = bias.map(shape);
         let dims = ShapeBackend.attention(&shape(q), &shape(k), &shape(v), spec, bias_dims.as_ref())?.0;
-        let [Some(batch), Some(queries), Some(keys)] = [q.dims.first(), q.dims.get(1), k.dims.get(1)] else {
-            return Err(Error::shape("attention", "q [N, Lq, heads*E]", q));
-        };
-        let scores_dims = vec![batch.clone(), Dim::Fixed(spec.heads), queries.clone(), keys.clone()];
+        let heads = spec.heads as i64;
+        let attributes = vec![
+            int("q_num_heads", heads),
+            int("kv_num_heads", heads),
+            float("scale", spec.scale),
+            int("is_causal", i64::from(spec.causal)),
+            int("softmax_precision", ElementType::Float as i64),
+        ];
         let mut graph = self.graph();
-        // Scaling the queries costs less than scaling the scores, of which there are more.
-        let scale = graph.number(spec.scale);
-        let scaled = graph.node("Mul", &[q, &scale], Vec::new(), q.dims.clone());
-        let q_heads = graph.heads(&scaled, spec.heads, [0, 2, 1, 3])?;
-        let k_heads = graph.heads(k, spec.heads, [0, 2, 3, 1])?;
-        let v_heads = graph.heads(v, spec.heads, [0, 2, 1, 3])?;
-        let mut scores = graph.node("MatMul", &[&q_heads, &k_heads], Vec::new(), scores_dims.clone());
-        if spec.causal {
-            let mask = graph.causal_mask(queries, keys)?;
-            scores = graph.node("Add", &[&scores, &mask], Vec::new(), scores_dims.clone());
-        }
-        if let Some(bias) = bias {
-            scores = graph.node("Add", &[&scores, bias], Vec::new(), scores_dims.clone());
-        }
-        let weights = graph.node("Softmax", &[&scores], vec![int("axis", -1)], scores_dims);
-        let mixed_dims = [0, 1, 2].iter().filter_map(|&axis| weights.dims.get(axis).cloned());
-        let mixed_dims = mixed_dims.chain(v_heads.dims.last().cloned()).collect();
-        let mixed = graph.node("MatMul", &[&weights, &v_heads], Vec::new(), mixed_dims);
-        let mixed = graph.transpose(&mixed, &[0, 2, 1, 3]);
-        Ok(graph.reshape(&mixed, &[0, 0, target(dims.last())], dims))
+        let bias = bias.map(|bias| graph.attention_bias(bias, q, k)).transpose()?;
+        let inputs: Vec<&Value> = [q, k, v].into_iter().chain(&bias).collect();
+        Ok(graph.node("Attention", &inputs, attributes, dims))
     }
 
     fn rearrange(&self, x: &Value, how: Rearrange) -> Result<Value> {
@@ -426,10 +505,11 @@ impl Backend for OnnxRecorder {
         let dims = ShapeBackend.padding_bias(&shape(ids), pad_id)?.0;
         let mut graph = self.graph();
         let padding = graph.equals(ids, pad_id);
+        let scope = graph.scope();
         let (hidden, shown) = (graph.number(f32::NEG_INFINITY), graph.number(0.0));
         let bias = graph.node("Where", &[&padding, &hidden, &shown], Vec::new(), ids.dims.clone());
+        let bias = graph.cast(&scope, &bias.typed(ElementType::Float), self.element());
         let axes = graph.integers(&[1, 2]);
-        let bias = graph.node("Unsqueeze", &[&bias, &axes], Vec::new(), dims);
-        Ok(Value { element: ElementType::Float, ..bias })
+        Ok(graph.node("Unsqueeze", &[&bias, &axes], Vec::new(), dims))
     }
 }

@@ -4,10 +4,12 @@
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
-use openclip_core::{CheckpointConfig, ModelConfig, Weights, weights::synth::SynthesisedWeights};
+use openclip_core::{
+    CheckpointConfig, HostTensor, ModelConfig, Precision, Taps, Weights, weights::synth::SynthesisedWeights,
+};
 use openclip_ort::{
-    OnnxModel, WeightStorage,
-    onnx::{DimensionValue, ElementType, GraphProto, ModelProto, TensorProto, ValueInfoProto},
+    OnnxModel, RecordOptions, WeightStorage,
+    onnx::{DimensionValue, GraphProto, ModelProto, TensorProto, ValueInfoProto},
     record_image, record_text,
 };
 use openclip_text::TextTransformerFamily;
@@ -16,6 +18,11 @@ use prost::Message;
 
 const IMAGE: &str = r#""image_size": [16, 24], "patch_size": 8, "width": 32, "head_width": 16, "layers": 1"#;
 const TEXT: &str = r#""context_length": 8, "width": 32, "heads": 2, "layers": 1, "vocab_size": 99"#;
+
+/// The architecture `ViT-B-32`.
+const VIT_B_32_IMAGE: &str = r#""image_size": 224, "patch_size": 32, "width": 768, "layers": 12"#;
+const VIT_B_32_TEXT: &str =
+    r#""context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12"#;
 
 fn config(vision_cfg: &str, text_cfg: &str) -> ModelConfig {
     let json = format!(
@@ -29,17 +36,23 @@ fn weights(scope: &str) -> Weights {
 }
 
 fn image(options: &str) -> OnnxModel {
-    image_of(&format!("{IMAGE}{options}"))
+    image_of(&format!("{IMAGE}{options}"), Precision::F32)
 }
 
-fn image_of(vision_cfg: &str) -> OnnxModel {
+fn image_of(vision_cfg: &str, precision: Precision) -> OnnxModel {
     let config = config(vision_cfg, TEXT);
-    record_image(&VisionTransformerFamily, &config, &weights("visual")).unwrap()
+    let options = RecordOptions { precision, taps: None };
+    record_image(&VisionTransformerFamily, &config, &weights("visual"), &options).unwrap()
 }
 
 fn text(options: &str) -> OnnxModel {
-    let config = config(IMAGE, &format!("{TEXT}{options}"));
-    record_text(&TextTransformerFamily, &config, &weights("text")).unwrap()
+    text_of(&format!("{TEXT}{options}"), Precision::F32)
+}
+
+fn text_of(text_cfg: &str, precision: Precision) -> OnnxModel {
+    let config = config(IMAGE, text_cfg);
+    let options = RecordOptions { precision, taps: None };
+    record_text(&TextTransformerFamily, &config, &weights("text"), &options).unwrap()
 }
 
 fn saved(model: &OnnxModel, folder: &Path, storage: WeightStorage) -> GraphProto {
@@ -90,8 +103,7 @@ fn faults(graph: &GraphProto) -> Vec<String> {
         .collect();
     faults.extend(defined.difference(&used).map(|name| format!("nothing uses `{name}`")));
     for tensor in &graph.initializer {
-        let size = if tensor.data_type() == ElementType::Int64 { 8 } else { 4 };
-        let expected = tensor.dims.iter().product::<i64>() as usize * size;
+        let expected = tensor.dims.iter().product::<i64>() as usize * tensor.data_type().size() as usize;
         if tensor.raw_data.as_ref().map(Vec::len) != Some(expected) {
             faults.push(format!("`{}` has other than {expected} bytes", tensor.name));
         }
@@ -116,7 +128,11 @@ fn graphs_hang_together_and_leave_batch_and_length_open() {
         (image(r#", "pool_type": "none""#), vec!["batch", "7", "24"]),
         (image(r#", "norm_kwargs": {"elementwise_affine": false}"#), vec!["batch", "24"]),
         (image(attentional), vec!["batch", "24"]),
-        (image_of(pair), vec!["batch", "1", "24"]),
+        (image_of(pair, Precision::F32), vec!["batch", "1", "24"]),
+        (image_of(IMAGE, Precision::F16), vec!["batch", "24"]),
+        (image_of(IMAGE, Precision::Int8), vec!["batch", "24"]),
+        (text_of(TEXT, Precision::F16), vec!["batch", "24"]),
+        (text_of(TEXT, Precision::Int8), vec!["batch", "24"]),
         (image(custom), vec!["batch", "24"]),
         (text(""), vec!["batch", "24"]),
         (text(r#", "pool_type": "last", "no_causal_mask": true"#), vec!["batch", "24"]),
@@ -142,13 +158,14 @@ fn graphs_hang_together_and_leave_batch_and_length_open() {
 #[test]
 fn graphs_are_those_of_the_snapshots() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    let class_token =
+        format!(r#"{TEXT}, "embed_cls": true, "pad_id": 1, "act_kwargs": {{"approximate": "tanh"}}"#);
     for (name, model) in [
-        ("image.txt", image("")),
-        ("text.txt", text("")),
-        (
-            "text-class-token.txt",
-            text(r#", "embed_cls": true, "pad_id": 1, "act_kwargs": {"approximate": "tanh"}"#),
-        ),
+        ("vit-b-32-image.txt", image_of(VIT_B_32_IMAGE, Precision::F32)),
+        ("vit-b-32-text.txt", text_of(VIT_B_32_TEXT, Precision::F32)),
+        ("text-class-token.txt", text_of(&class_token, Precision::F32)),
+        ("image-f16.txt", image_of(IMAGE, Precision::F16)),
+        ("text-int8.txt", text_of(TEXT, Precision::Int8)),
     ] {
         let path = folder.join(name);
         if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -227,4 +244,26 @@ fn packed_projections_are_parted() {
 fn a_folder_that_is_not_there_is_named() {
     let error = image("").save("no/such/folder/image.onnx", WeightStorage::External).unwrap_err().to_string();
     assert!(error.contains("image.onnx"), "{error}");
+}
+
+#[test]
+fn activations_are_outputs_beside_the_embedding() {
+    let names = ["visual.ln_pre", "visual.transformer.resblocks.0"];
+    let taps = Taps::<HostTensor>::named(names);
+    let options = RecordOptions { precision: Precision::F16, taps: Some(&taps) };
+    let config = config(IMAGE, TEXT);
+    let model = record_image(&VisionTransformerFamily, &config, &weights("visual"), &options).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let graph = saved(&model, folder.path(), WeightStorage::Automatic);
+    assert_eq!(faults(&graph), Vec::<String>::new());
+    let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(outputs, ["image_embeds", names[0], names[1]]);
+}
+
+#[test]
+fn a_precision_that_can_not_be_is_refused() {
+    let options = RecordOptions { precision: Precision::Bf16, taps: None };
+    let result = record_text(&TextTransformerFamily, &config(IMAGE, TEXT), &weights("text"), &options);
+    let error = result.err().unwrap().to_string();
+    assert!(error.contains("bf16") && error.contains("use f32, f16 or int8"), "{error}");
 }

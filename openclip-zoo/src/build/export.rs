@@ -6,8 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use openclip_core::{CheckpointConfig, Error, Result, files::write_atomically, weights::WeightSource};
-use openclip_ort::{OnnxModel, WeightStorage};
+use openclip_core::{
+    CheckpointConfig, Error, Precision, Result, files::write_atomically, weights::WeightSource,
+};
+use openclip_ort::{OnnxModel, RecordOptions, WeightStorage};
+
+use crate::resolve::{CONFIG_FILE, IMAGE_ONNX, TEXT_ONNX};
 
 use super::{Families, logit_parameters, record_image, record_text};
 
@@ -20,11 +24,13 @@ pub struct OnnxOptions {
     pub text: bool,
     /// Where weights go.
     pub storage: WeightStorage,
+    /// Element type of weights and arithmetic.
+    pub precision: Precision,
 }
 
 impl Default for OnnxOptions {
     fn default() -> Self {
-        Self { image: true, text: true, storage: WeightStorage::Automatic }
+        Self { image: true, text: true, storage: WeightStorage::Automatic, precision: Precision::F32 }
     }
 }
 
@@ -45,15 +51,16 @@ pub fn export_onnx(
     let model_cfg = &config.model_cfg;
     let logits = logit_parameters(model_cfg, source)?;
     // Everything is recorded before anything is written: a model that doesn't fit leaves no files behind.
+    let record = RecordOptions { precision: options.precision, taps: None };
     let mut models: Vec<(&str, OnnxModel)> = Vec::new();
     if options.image {
-        models.push(("image.onnx", record_image(families, model_cfg, source)?));
+        models.push((IMAGE_ONNX, record_image(families, model_cfg, source, &record)?));
     }
     if options.text {
-        models.push(("text.onnx", record_text(families, model_cfg, source)?));
+        models.push((TEXT_ONNX, record_text(families, model_cfg, source, &record)?));
     }
-    let json = serde_json::to_vec_pretty(config)
-        .map_err(|error| Error::config("open_clip_config.json", error.to_string()))?;
+    let json =
+        serde_json::to_vec_pretty(config).map_err(|error| Error::config(CONFIG_FILE, error.to_string()))?;
     fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     let mut written = Vec::new();
     for (name, mut model) in models {
@@ -65,7 +72,7 @@ pub fn export_onnx(
         model.save(&path, options.storage)?;
         written.push(path);
     }
-    let path = folder.join("open_clip_config.json");
+    let path = folder.join(CONFIG_FILE);
     write_atomically(&path, |file| file.write_all(&json).map_err(|error| Error::io(&path, error)))?;
     written.push(path);
     Ok(written)

@@ -9,11 +9,11 @@ use openclip_core::{
     Error, ImageEncoder, ImageFamily, ImageInfo, ModelConfig, Result, TextEncoder, TextFamily, TextInfo,
     TowerConfig, Weights, backend::ShapeBackend,
 };
-use openclip_ort::OnnxModel;
+use openclip_ort::{OnnxModel, RecordOptions};
 use openclip_text::TextTransformerFamily;
 use openclip_vision::VisionTransformerFamily;
 
-use super::BackendOptions;
+use super::{BackendKind, BackendOptions};
 
 /// An [`ImageFamily`] that can be kept beside others. Implemented for every family.
 pub trait AnyImageFamily: Send + Sync {
@@ -27,13 +27,13 @@ pub trait AnyImageFamily: Send + Sync {
     fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()>;
     /// Builds the tower on the backend that `options` names.
     fn encoder(
-        &self,
+        self: Arc<Self>,
         config: &ModelConfig,
         w: &Weights,
         options: &BackendOptions,
     ) -> Result<Box<dyn ImageEncoder>>;
     /// Records the tower as an ONNX graph. `w` is read when the graph is saved.
-    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel>;
+    fn record(&self, config: &ModelConfig, w: &Weights, options: &RecordOptions) -> Result<OnnxModel>;
 }
 
 impl<F: ImageFamily> AnyImageFamily for F {
@@ -54,24 +54,43 @@ impl<F: ImageFamily> AnyImageFamily for F {
     }
 
     fn encoder(
-        &self,
+        self: Arc<Self>,
         config: &ModelConfig,
         w: &Weights,
         options: &BackendOptions,
     ) -> Result<Box<dyn ImageEncoder>> {
+        let info = ImageFamily::info(&*self, config)?;
         match options.kind {
             #[cfg(feature = "candle")]
-            super::BackendKind::Candle => {
+            BackendKind::Candle => {
                 let backend = options.candle()?;
                 let tower = self.build(&backend, config, w)?;
-                let info = ImageFamily::info(self, config)?;
                 Ok(Box::new(openclip_core::EagerImageEncoder::new(backend, tower, info)))
+            }
+            #[cfg(feature = "tch")]
+            BackendKind::Tch => {
+                let backend = options.tch()?;
+                let tower = self.build(&backend, config, w)?;
+                Ok(Box::new(openclip_core::EagerImageEncoder::new(backend, tower, info)))
+            }
+            #[cfg(feature = "ort")]
+            BackendKind::Ort => {
+                let (config, w) = (config.clone(), w.clone());
+                let record =
+                    move |options: &RecordOptions| openclip_ort::record_image(&*self, &config, &w, options);
+                let encoder = openclip_ort::runtime::OrtImageEncoder::recorded(
+                    record,
+                    info,
+                    options.precision,
+                    &options.ort(),
+                )?;
+                Ok(Box::new(encoder))
             }
         }
     }
 
-    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel> {
-        openclip_ort::record_image(self, config, w)
+    fn record(&self, config: &ModelConfig, w: &Weights, options: &RecordOptions) -> Result<OnnxModel> {
+        openclip_ort::record_image(self, config, w, options)
     }
 }
 
@@ -87,13 +106,13 @@ pub trait AnyTextFamily: Send + Sync {
     fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()>;
     /// Builds the tower on the backend that `options` names.
     fn encoder(
-        &self,
+        self: Arc<Self>,
         config: &ModelConfig,
         w: &Weights,
         options: &BackendOptions,
     ) -> Result<Box<dyn TextEncoder>>;
     /// Records the tower as an ONNX graph. `w` is read when the graph is saved.
-    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel>;
+    fn record(&self, config: &ModelConfig, w: &Weights, options: &RecordOptions) -> Result<OnnxModel>;
 }
 
 impl<F: TextFamily> AnyTextFamily for F {
@@ -114,24 +133,43 @@ impl<F: TextFamily> AnyTextFamily for F {
     }
 
     fn encoder(
-        &self,
+        self: Arc<Self>,
         config: &ModelConfig,
         w: &Weights,
         options: &BackendOptions,
     ) -> Result<Box<dyn TextEncoder>> {
+        let info = TextFamily::info(&*self, config)?;
         match options.kind {
             #[cfg(feature = "candle")]
-            super::BackendKind::Candle => {
+            BackendKind::Candle => {
                 let backend = options.candle()?;
                 let tower = self.build(&backend, config, w)?;
-                let info = TextFamily::info(self, config)?;
                 Ok(Box::new(openclip_core::EagerTextEncoder::new(backend, tower, info)))
+            }
+            #[cfg(feature = "tch")]
+            BackendKind::Tch => {
+                let backend = options.tch()?;
+                let tower = self.build(&backend, config, w)?;
+                Ok(Box::new(openclip_core::EagerTextEncoder::new(backend, tower, info)))
+            }
+            #[cfg(feature = "ort")]
+            BackendKind::Ort => {
+                let (config, w) = (config.clone(), w.clone());
+                let record =
+                    move |options: &RecordOptions| openclip_ort::record_text(&*self, &config, &w, options);
+                let encoder = openclip_ort::runtime::OrtTextEncoder::recorded(
+                    record,
+                    info,
+                    options.precision,
+                    &options.ort(),
+                )?;
+                Ok(Box::new(encoder))
             }
         }
     }
 
-    fn record(&self, config: &ModelConfig, w: &Weights) -> Result<OnnxModel> {
-        openclip_ort::record_text(self, config, w)
+    fn record(&self, config: &ModelConfig, w: &Weights, options: &RecordOptions) -> Result<OnnxModel> {
+        openclip_ort::record_text(self, config, w, options)
     }
 }
 
@@ -163,9 +201,9 @@ impl Families {
     ///
     /// # Errors
     /// [`Error::Config`] when no family accepts the section.
-    pub fn image(&self, config: &ModelConfig) -> Result<&dyn AnyImageFamily> {
+    pub fn image(&self, config: &ModelConfig) -> Result<&Arc<dyn AnyImageFamily>> {
         let cfg = &config.vision_cfg;
-        let found = self.image.iter().find(|family| family.accepts(cfg)).map(AsRef::as_ref);
+        let found = self.image.iter().find(|family| family.accepts(cfg));
         found.ok_or_else(|| unknown("vision_cfg", cfg, self.image.iter().map(|family| family.name())))
     }
 
@@ -173,9 +211,9 @@ impl Families {
     ///
     /// # Errors
     /// [`Error::Config`] when no family accepts the section.
-    pub fn text(&self, config: &ModelConfig) -> Result<&dyn AnyTextFamily> {
+    pub fn text(&self, config: &ModelConfig) -> Result<&Arc<dyn AnyTextFamily>> {
         let cfg = &config.text_cfg;
-        let found = self.text.iter().find(|family| family.accepts(cfg)).map(AsRef::as_ref);
+        let found = self.text.iter().find(|family| family.accepts(cfg));
         found.ok_or_else(|| unknown("text_cfg", cfg, self.text.iter().map(|family| family.name())))
     }
 }

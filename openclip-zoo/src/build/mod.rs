@@ -4,87 +4,26 @@
 //! is reported at once and before a byte of weights is read.
 
 #![cfg_attr(
-    not(feature = "candle"),
+    not(any(feature = "candle", feature = "tch", feature = "ort")),
     allow(unused_variables, reason = "without a backend nothing can be built")
 )]
 
+mod backend;
 mod export;
 mod families;
+mod onnx;
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
+pub use backend::{BackendKind, BackendOptions};
 pub use export::{OnnxOptions, export_onnx};
 pub use families::{AnyImageFamily, AnyTextFamily, Families};
+pub use onnx::{OnnxEncoder, onnx_image_encoder, onnx_text_encoder};
 use openclip_core::{
-    Error, ImageEncoder, ModelConfig, Precision, Result, TextEncoder, Weights,
-    backend::DeviceSpec,
+    Error, ImageEncoder, ModelConfig, Result, TextEncoder, Weights,
     weights::{LoadReport, WeightSource, WeightsError},
 };
-pub use openclip_ort::{OnnxModel, WeightStorage};
-
-/// A backend that is compiled in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackendKind {
-    /// Pure Rust.
-    #[cfg(feature = "candle")]
-    Candle,
-}
-
-impl BackendKind {
-    /// The backends that are compiled in.
-    pub const ALL: &[Self] = &[
-        #[cfg(feature = "candle")]
-        Self::Candle,
-    ];
-}
-
-impl fmt::Display for BackendKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            #[cfg(feature = "candle")]
-            Self::Candle => f.write_str("candle"),
-        }
-    }
-}
-
-impl FromStr for BackendKind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.to_string() == text).ok_or_else(|| {
-            let built: Vec<String> = Self::ALL.iter().map(Self::to_string).collect();
-            Error::InvalidArgument(format!(
-                "backend `{text}` is not in this build; it has: {}",
-                built.join(", ")
-            ))
-        })
-    }
-}
-
-/// What a model runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendOptions {
-    /// The backend.
-    pub kind: BackendKind,
-    /// The device.
-    pub device: DeviceSpec,
-    /// The precision.
-    pub precision: Precision,
-}
-
-#[cfg(feature = "candle")]
-impl Default for BackendOptions {
-    fn default() -> Self {
-        Self { kind: BackendKind::Candle, device: DeviceSpec::default(), precision: Precision::default() }
-    }
-}
-
-#[cfg(feature = "candle")]
-impl BackendOptions {
-    fn candle(&self) -> Result<openclip_candle::CandleBackend> {
-        openclip_candle::CandleBackend::new(self.device, self.precision)
-    }
-}
+pub use openclip_ort::{OnnxModel, RecordOptions, WeightStorage};
 
 /// The scope of image towers.
 pub const IMAGE_SCOPE: &str = "visual";
@@ -103,7 +42,7 @@ pub fn image_encoder(
 ) -> Result<Box<dyn ImageEncoder>> {
     let family = families.image(config)?;
     check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
-    family.encoder(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE), options)
+    Arc::clone(family).encoder(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE), options)
 }
 
 /// Builds the text tower of `config` from `source` and reads only that tower's tensors.
@@ -118,7 +57,7 @@ pub fn text_encoder(
 ) -> Result<Box<dyn TextEncoder>> {
     let family = families.text(config)?;
     check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
-    family.encoder(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
+    Arc::clone(family).encoder(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
 }
 
 /// Records the image tower of `config` as an ONNX graph with a dynamic batch size; `source` is read when it is saved.
@@ -129,10 +68,11 @@ pub fn record_image(
     families: &Families,
     config: &ModelConfig,
     source: &Arc<dyn WeightSource>,
+    options: &RecordOptions,
 ) -> Result<OnnxModel> {
     let family = families.image(config)?;
     check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
-    family.record(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE))
+    family.record(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE), options)
 }
 
 /// Records the text tower of `config` as an ONNX graph with dynamic batch size and text length; `source` is read when it
@@ -144,10 +84,11 @@ pub fn record_text(
     families: &Families,
     config: &ModelConfig,
     source: &Arc<dyn WeightSource>,
+    options: &RecordOptions,
 ) -> Result<OnnxModel> {
     let family = families.text(config)?;
     check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
-    family.record(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE))
+    family.record(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
 }
 
 /// Compares a tower with a checkpoint's header.

@@ -1,4 +1,5 @@
-//! Models on disk: a folder with `open_clip_config.json` and weights, and a file with weights beside such a configuration.
+//! Models on disk: a folder with `open_clip_config.json` and weights or ONNX files, and a file with weights beside such a
+//! configuration.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,11 @@ use super::{
     CONFIG_FILE, Origin, ResolveWarning, ResolvedModel, WeightsLocation, checkpoint_config, tokenizer,
 };
 use crate::{Error, Result};
+
+/// The ONNX file of an image tower.
+pub(crate) const IMAGE_ONNX: &str = "image.onnx";
+/// The ONNX file of a text tower.
+pub(crate) const TEXT_ONNX: &str = "text.onnx";
 
 /// The names that the reference prefers, in its order.
 const PREFERRED: [&str; 8] = [
@@ -35,7 +41,7 @@ pub(super) fn resolve_folder(folder: &Path) -> Result<ResolvedModel> {
     if !path.is_file() {
         return fail(&format!("the folder has no {CONFIG_FILE}, which says what model its weights are"));
     }
-    let (weights, warning) = find_checkpoint(folder)?;
+    let (weights, warning) = find_weights(folder)?;
     build(
         format!("local-dir:{}", folder.display()),
         folder,
@@ -59,7 +65,8 @@ pub(super) fn resolve_file(file: &Path) -> Result<ResolvedModel> {
              as the model and this file as `--pretrained`"
         ));
     }
-    build(file.display().to_string(), file, folder, &path, file.to_owned(), Vec::new())
+    let weights = WeightsLocation::File(file.to_owned());
+    build(file.display().to_string(), file, folder, &path, weights, Vec::new())
 }
 
 fn build(
@@ -67,7 +74,7 @@ fn build(
     given: &Path,
     folder: &Path,
     config: &Path,
-    weights: PathBuf,
+    weights: WeightsLocation,
     warnings: Vec<ResolveWarning>,
 ) -> Result<ResolvedModel> {
     let origin = config.display().to_string();
@@ -77,7 +84,7 @@ fn build(
         origin: Origin::Local(given.to_owned()),
         tokenizer: tokenizer(&config.model_cfg, Some(folder)),
         config: checkpoint_config(&origin, config.model_cfg, config.preprocess_cfg.as_ref())?,
-        weights: WeightsLocation::File(weights),
+        weights,
         warnings,
     })
 }
@@ -85,6 +92,16 @@ fn build(
 pub(super) fn read_config(path: &Path) -> Result<CheckpointConfig> {
     let text = std::fs::read_to_string(path).map_err(|error| openclip_core::Error::io(path, error))?;
     Ok(CheckpointConfig::from_json(&path.display().to_string(), &text)?)
+}
+
+/// The weights of a folder: a checkpoint, else ONNX files. A checkpoint goes first, since it runs on every backend.
+fn find_weights(folder: &Path) -> Result<(WeightsLocation, Option<ResolveWarning>)> {
+    let onnx = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+    match (find_checkpoint(folder), onnx(IMAGE_ONNX), onnx(TEXT_ONNX)) {
+        (Err(error), None, None) => Err(error),
+        (Err(_), image, text) => Ok((WeightsLocation::Onnx { image, text }, None)),
+        (Ok((path, warning)), ..) => Ok((WeightsLocation::File(path), warning)),
+    }
 }
 
 /// The checkpoint of a folder, as the reference chooses: a file with one of the preferred names, else the first by name, a
@@ -109,7 +126,8 @@ fn find_checkpoint(folder: &Path) -> Result<(PathBuf, Option<ResolveWarning>)> {
     let mut found = found.into_iter();
     let Some(used) = found.next() else {
         let message = format!(
-            "the folder has no weights: looked for {}, and for any *.safetensors, *.bin or *.pth",
+            "the folder has no weights: looked for {}, for any *.safetensors, *.bin or *.pth, and for {IMAGE_ONNX} and \
+             {TEXT_ONNX}",
             PREFERRED.join(", ")
         );
         return Err(Error::NotAModel { path: folder.to_owned(), message });
@@ -161,6 +179,19 @@ mod tests {
             assert_eq!(path.file_name(), Some(OsStr::new(chosen)), "{files:?}");
             assert_eq!(warning.is_some(), warns, "{files:?}");
         }
+    }
+
+    #[test]
+    fn onnx_files_stand_in_for_weights() {
+        let resolve = |files: &[&str]| {
+            let folder = folder(files);
+            (resolve_folder(folder.path()).map(|model| model.weights), folder)
+        };
+        let (weights, folder) = resolve(&[CONFIG_FILE, IMAGE_ONNX]);
+        let image = Some(folder.path().join(IMAGE_ONNX));
+        assert_eq!(weights.unwrap(), WeightsLocation::Onnx { image, text: None });
+        let (weights, folder) = resolve(&[CONFIG_FILE, IMAGE_ONNX, TEXT_ONNX, "model.safetensors"]);
+        assert_eq!(weights.unwrap(), WeightsLocation::File(folder.path().join("model.safetensors")));
     }
 
     #[test]

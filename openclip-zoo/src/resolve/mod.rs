@@ -4,6 +4,8 @@
 mod folder;
 mod preprocess;
 
+pub(crate) use folder::{IMAGE_ONNX, TEXT_ONNX};
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,7 @@ use crate::registry::{self, Architecture, Pretrained, Registry, weight_files};
 use crate::{Error, ModelSource, Result};
 
 /// The file that says what a checkpoint is.
-const CONFIG_FILE: &str = "open_clip_config.json";
+pub(crate) const CONFIG_FILE: &str = "open_clip_config.json";
 /// The reference's context length where the configuration has none.
 const DEFAULT_CONTEXT_LENGTH: usize = 77;
 
@@ -80,6 +82,13 @@ pub enum WeightsLocation {
         /// Its contents.
         bytes: &'static [u8],
     },
+    /// ONNX files of the towers, in place of weights.
+    Onnx {
+        /// The image tower.
+        image: Option<PathBuf>,
+        /// The text tower.
+        text: Option<PathBuf>,
+    },
 }
 
 impl fmt::Debug for WeightsLocation {
@@ -87,6 +96,9 @@ impl fmt::Debug for WeightsLocation {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Bundled { name, bytes } => write!(f, "Bundled({name:?}, {} bytes)", bytes.len()),
+            Self::Onnx { image, text } => {
+                f.debug_struct("Onnx").field("image", image).field("text", text).finish()
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use openclip_core::{
-    CheckpointConfig, ConfigOverrides, HeightWidth, Precision,
+    CheckpointConfig, ConfigOverrides, HeightWidth, ImageEncoder, Precision, TextEncoder,
     backend::DeviceSpec,
     weights::{CanonicalLayout, WeightSource, open_checkpoint, open_embedded_checkpoint},
 };
@@ -14,7 +14,7 @@ use openclip_text::{Clean, ClipTokenizer, Tokenizer};
 use openclip_vision::preprocess::{PreprocessConfig, Preprocessor};
 use openclip_zoo::{
     Registry, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource, WeightsLocation,
-    build::{self, BackendKind, BackendOptions, Families, OnnxOptions, WeightStorage},
+    build::{self, BackendKind, BackendOptions, Families, LogitParameters, OnnxOptions, WeightStorage},
     hub::{Hub, HubConfig},
 };
 
@@ -71,6 +71,13 @@ impl ClipBuilder {
     /// The precision; `f32` where nothing is said.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.backend.precision = precision;
+        self
+    }
+
+    /// Threads that share the work of one operation on libtorch and ONNX Runtime; all cores where nothing is said. candle
+    /// uses rayon's global pool.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.backend.threads = Some(threads.max(1));
         self
     }
 
@@ -137,26 +144,28 @@ impl ClipBuilder {
     /// or the backend can't run it, [`Error::Tokenizer`].
     pub fn build(self) -> Result<Clip> {
         let model = self.resolve()?;
-        let source = open(&model.weights)?;
         let mut config = model.config;
-        self.overrides.apply(&mut config.model_cfg);
-        let scoring = build::logit_parameters(&config.model_cfg, &source)?.into();
-        let image = match self.image {
-            false => None,
-            true => {
-                let encoder =
-                    build::image_encoder(&self.families, &config.model_cfg, &source, &self.backend)?;
-                let [height, width] = encoder.info().image_size;
-                prepare_in_size(&mut config, [height, width]);
+        let towers = match &model.weights {
+            WeightsLocation::Onnx { image, text } => {
+                self.towers_of_files(&model.name, &config, image.as_deref(), text.as_deref())?
+            }
+            weights => {
+                self.overrides.apply(&mut config.model_cfg);
+                self.towers(&config, &open(weights)?)?
+            }
+        };
+        let image = match towers.image {
+            None => None,
+            Some(encoder) => {
+                prepare_in_size(&mut config, encoder.info().image_size);
                 let preprocess = config.preprocess_cfg.clone().unwrap_or_default();
                 let preprocess = PreprocessConfig::default().merged(&model.name, &preprocess.into())?;
                 Some(ImageSide { encoder, preprocessor: Preprocessor::new(preprocess)? })
             }
         };
-        let text = match self.text {
-            false => None,
-            true => {
-                let encoder = build::text_encoder(&self.families, &config.model_cfg, &source, &self.backend)?;
+        let text = match towers.text {
+            None => None,
+            Some(encoder) => {
                 let info = encoder.info();
                 let tokenizer = tokenizer(&model.name, &model.tokenizer, info.context_length)?;
                 if tokenizer.vocab_size() > info.vocab_size {
@@ -172,11 +181,52 @@ impl ClipBuilder {
                 Some(TextSide { encoder, tokenizer })
             }
         };
-        Ok(Clip { name: model.name, config, scoring, image, text })
+        Ok(Clip { name: model.name, config, scoring: towers.logits.map(Into::into), image, text })
     }
 
-    /// Writes the model, or the tower that was chosen, as ONNX files into `folder`; see
-    /// [`export_onnx`](build::export_onnx). Backend, device and precision don't matter: the files hold `f32`.
+    /// The towers that are wanted, from a checkpoint.
+    fn towers(&self, config: &CheckpointConfig, source: &Arc<dyn WeightSource>) -> Result<Towers> {
+        let (families, config, options) = (&self.families, &config.model_cfg, &self.backend);
+        let logits = Some(build::logit_parameters(config, source)?);
+        let image =
+            self.image.then(|| build::image_encoder(families, config, source, options)).transpose()?;
+        let text = self.text.then(|| build::text_encoder(families, config, source, options)).transpose()?;
+        Ok(Towers { image, text, logits })
+    }
+
+    /// The towers that are wanted, from ONNX files. A folder that has only one of the two gives that one.
+    fn towers_of_files(
+        &self,
+        name: &str,
+        config: &CheckpointConfig,
+        image: Option<&Path>,
+        text: Option<&Path>,
+    ) -> Result<Towers> {
+        if self.overrides != ConfigOverrides::default() {
+            return Err(openclip_core::Error::InvalidArgument(format!(
+                "{name} is an ONNX model, whose image size, context length and activations are built in: override them \
+                 when it is exported"
+            ))
+            .into());
+        }
+        let image = image
+            .filter(|_| self.image)
+            .map(|path| build::onnx_image_encoder(path, config, &self.backend))
+            .transpose()?;
+        let text = text
+            .filter(|_| self.text)
+            .map(|path| build::onnx_text_encoder(path, config, &self.backend))
+            .transpose()?;
+        let logits = [image.as_ref().map(|tower| tower.logits), text.as_ref().map(|tower| tower.logits)];
+        Ok(Towers {
+            logits: logits.into_iter().flatten().flatten().next(),
+            image: image.map(|tower| tower.encoder),
+            text: text.map(|tower| tower.encoder),
+        })
+    }
+
+    /// Writes the model, or the tower that was chosen, as ONNX files in the builder's precision into `folder`; see
+    /// [`export_onnx`](build::export_onnx). Backend and device don't matter.
     ///
     /// # Errors
     /// As [`build`](Self::build), and [`Error::Core`] when a file can't be written.
@@ -189,9 +239,17 @@ impl ClipBuilder {
             let size = self.families.image(&config.model_cfg)?.info(&config.model_cfg)?.image_size;
             prepare_in_size(&mut config, size);
         }
-        let options = OnnxOptions { image: self.image, text: self.text, storage };
+        let precision = self.backend.precision;
+        let options = OnnxOptions { image: self.image, text: self.text, storage, precision };
         Ok(build::export_onnx(&self.families, &config, &source, folder.as_ref(), &options)?)
     }
+}
+
+/// The towers of a model, without what stands before them.
+struct Towers {
+    image: Option<Box<dyn ImageEncoder>>,
+    text: Option<Box<dyn TextEncoder>>,
+    logits: Option<LogitParameters>,
 }
 
 /// Opens weights under the names that towers ask for.
@@ -200,7 +258,7 @@ fn open(location: &WeightsLocation) -> Result<Arc<dyn WeightSource>> {
         WeightsLocation::File(path) => open_checkpoint(path)?,
         WeightsLocation::Bundled { name, bytes } => open_embedded_checkpoint(name, bytes)?,
         location => {
-            let message = format!("weights in {location:?} can't be opened");
+            let message = format!("{location:?} are not weights: they have been turned into ONNX already");
             return Err(openclip_core::Error::InvalidArgument(message).into());
         }
     };

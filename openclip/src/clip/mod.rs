@@ -19,7 +19,8 @@ use crate::{Error, Result};
 pub struct Clip {
     name: String,
     config: CheckpointConfig,
-    scoring: Scoring,
+    /// Absent where an ONNX file from elsewhere doesn't say it.
+    scoring: Option<Scoring>,
     image: Option<ImageSide>,
     text: Option<TextSide>,
 }
@@ -51,8 +52,11 @@ impl Clip {
     }
 
     /// How the model turns similarities into scores.
-    pub fn scoring(&self) -> Scoring {
-        self.scoring
+    ///
+    /// # Errors
+    /// [`Error::NoScoring`].
+    pub fn scoring(&self) -> Result<Scoring> {
+        self.scoring.ok_or_else(|| Error::NoScoring { model: self.name.clone() })
     }
 
     /// The image tower.

@@ -64,7 +64,7 @@ impl ZeroShotClassifier {
     /// Embeds every label in every template; `{}` in a template is where the label goes.
     ///
     /// # Errors
-    /// [`Error::NoLabels`], [`Error::Template`], and those of [`Clip::encode_text`].
+    /// [`Error::NoLabels`], [`Error::Template`], [`Error::NoScoring`], and those of [`Clip::encode_text`].
     pub fn new<L: AsRef<str>, T: AsRef<str>>(clip: &Clip, labels: &[L], templates: &[T]) -> Result<Self> {
         if labels.is_empty() {
             return Err(Error::NoLabels);
@@ -86,7 +86,7 @@ impl ZeroShotClassifier {
             return Err(openclip_core::Error::InvalidArgument(message).into());
         }
         let classes = prompts.chunks(templates.len().max(1)).filter_map(Embedding::mean).collect();
-        Ok(Self { labels, classes, scoring: clip.scoring() })
+        Ok(Self { labels, classes, scoring: clip.scoring()? })
     }
 
     /// The labels, in the order of the scores.

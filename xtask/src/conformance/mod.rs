@@ -3,24 +3,26 @@
 mod case;
 mod compare;
 mod inputs;
+mod matrix;
+mod memory;
 mod update;
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 pub use case::Case;
 pub use compare::{Outcome, Tolerance};
+pub use matrix::{Column, columns};
 use openclip_core::Precision;
-use openclip_zoo::build::{BackendKind, BackendOptions, Families};
+use openclip_zoo::build::{BackendOptions, Families};
 
 use crate::project;
 
 /// What to compare.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(
+    after_help = "Runs on candle, and on libtorch and ONNX Runtime once `cargo xtask native` has fetched them."
+)]
 pub struct Options {
     /// Every architecture at full size, not only those that cover each code path quickly
     #[arg(long)]
@@ -28,30 +30,47 @@ pub struct Options {
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+    /// Only these backends: candle, tch, ort
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub backend: Vec<String>,
+    /// Only these precisions: f32, f16, bf16, int8
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub precision: Vec<Precision>,
     /// Make the references anew with the Python reference first; installs it under target/
     #[arg(long)]
     pub update: bool,
+}
+
+impl Options {
+    fn wants(&self, backend: &str, precision: Precision) -> bool {
+        (self.backend.is_empty() || self.backend.iter().any(|wanted| wanted == backend))
+            && (self.precision.is_empty() || self.precision.contains(&precision))
+    }
 }
 
 /// Full-size architectures of the quick subset, beside all made-up configurations.
 const QUICK: &[&str] =
     &["ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-32.image-256", "ViT-B-32.context-48", "ViT-S-32-alt"];
 
-/// A tower's line of the matrix.
+/// A tower on a backend in a precision: a cell of the matrix.
 #[derive(Debug)]
 pub struct Line {
     /// The case.
     pub case: String,
     /// `image` or `text`.
     pub tower: &'static str,
-    /// The backend.
-    pub backend: BackendKind,
-    /// The precision.
-    pub precision: Precision,
+    /// What it ran on.
+    pub options: BackendOptions,
     /// How near it came, or why it didn't run.
     pub outcome: Result<Outcome>,
-    /// Time to build and run the tower.
-    pub time: Duration,
+}
+
+/// Why a tower didn't run, where that isn't a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("not run: it needs about {needed} GB of memory, and {available} are free")]
+struct TooLarge {
+    needed: u64,
+    available: u64,
 }
 
 impl Line {
@@ -59,7 +78,12 @@ impl Line {
     pub fn passes(&self) -> bool {
         self.outcome
             .as_ref()
-            .is_ok_and(|outcome| outcome.passes(Tolerance::of_case(&self.case, self.precision)))
+            .is_ok_and(|outcome| outcome.passes(Tolerance::of_case(&self.case, self.options.precision)))
+    }
+
+    /// Whether there is a reason why the tower didn't run.
+    pub fn is_skipped(&self) -> bool {
+        self.outcome.as_ref().is_err_and(|error| error.is::<TooLarge>())
     }
 }
 
@@ -93,26 +117,36 @@ fn selected(name: &str, options: &Options) -> bool {
     }
 }
 
-/// Compares one case on every backend that is compiled in.
-pub fn check(case: &Case, families: &Families) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for &backend in BackendKind::ALL {
-        let options = BackendOptions { kind: backend, ..BackendOptions::default() };
-        let mut run = |tower, compare: &dyn Fn() -> Result<Option<Outcome>>| {
-            let start = Instant::now();
-            if let Some(outcome) = compare().transpose() {
-                let (case, precision) = (case.name.clone(), options.precision);
-                lines.push(Line { case, tower, backend, precision, outcome, time: start.elapsed() });
+/// Compares the towers of one case on every column.
+pub fn check(case: &Case, families: &Families, columns: &[Column]) -> Vec<Vec<Line>> {
+    let fits = |values: usize, options: &BackendOptions| -> Result<()> {
+        let needed = memory::needed(values, options);
+        match memory::available() {
+            Some(available) if available < needed => {
+                Err(TooLarge { needed: needed >> 30, available: available >> 30 }.into())
             }
-        };
-        run("image", &|| compare::image(case, families, &options));
-        run("text", &|| compare::text(case, families, &options));
-    }
-    lines
+            _ => Ok(()),
+        }
+    };
+    let line = |tower, options, outcome: Result<Option<Outcome>>| {
+        let outcome = outcome.transpose()?;
+        Some(Line { case: case.name.clone(), tower, options, outcome })
+    };
+    let image = columns.iter().filter_map(|Column { options }| {
+        let values = case.image.as_ref()?.parameters.elements;
+        let outcome = fits(values, options).and_then(|()| compare::image(case, families, options));
+        line("image", *options, outcome)
+    });
+    let text = columns.iter().filter_map(|Column { options }| {
+        let values = case.text.as_ref()?.parameters.elements;
+        let outcome = fits(values, options).and_then(|()| compare::text(case, families, options));
+        line("text", *options, outcome)
+    });
+    [image.collect(), text.collect()].into_iter().filter(|lines: &Vec<Line>| !lines.is_empty()).collect()
 }
 
-/// Runs the command: prints a line per tower, backend and precision, and the sum of it; without a filter, also whether
-/// preprocessing and tokenizer equal the reference's.
+/// Runs the command: prints the matrix and the sum of it; without a filter, also whether preprocessing and tokenizer equal
+/// the reference's.
 ///
 /// # Errors
 /// When a tower doesn't keep the contract.
@@ -123,40 +157,33 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let families = Families::default();
     let cases = cases(options)?;
+    let (columns, holes) = matrix::columns(|backend, precision| options.wants(backend, precision));
+    if columns.is_empty() {
+        let reasons: Vec<String> =
+            holes.iter().map(|hole| format!("{}: {}", hole.name, hole.reason)).collect();
+        bail!("nothing can run:\n{}", reasons.join("\n"));
+    }
     let width = cases.iter().map(|case| case.name.len()).max().unwrap_or(0);
-    println!(
-        "{:width$}  tower  backend  precision  max difference  1 - cosine  seconds  verdict",
-        "architecture"
-    );
-    let (mut passed, mut failed) = (0, 0);
+    println!("{}", matrix::head(&columns, width));
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for case in &cases {
-        for line in check(case, &families) {
-            let verdict = if line.passes() { "equal" } else { "DIFFERENT" };
-            let (difference, cosine) = match &line.outcome {
-                Ok(outcome) => {
-                    (format!("{:.1e}", outcome.difference), format!("{:.1e}", 1.0 - outcome.cosine))
+        for lines in check(case, &families, &columns) {
+            let tower = lines.first().map_or("", |line| line.tower);
+            println!("{}", matrix::row(&case.name, tower, &lines, &columns, width));
+            for line in &lines {
+                match line.passes() {
+                    true => passed += 1,
+                    false if line.is_skipped() => skipped += 1,
+                    false => failed += 1,
                 }
-                Err(_) => ("-".to_owned(), "-".to_owned()),
-            };
-            println!(
-                "{:width$}  {:5}  {:7}  {:9}  {difference:>14}  {cosine:>10}  {:>7.1}  {verdict}",
-                line.case,
-                line.tower,
-                line.backend.to_string(),
-                line.precision.to_string(),
-                line.time.as_secs_f64(),
-            );
-            match &line.outcome {
-                Ok(Outcome { first_difference: Some(place), .. }) => {
-                    println!("    first difference: {place}")
-                }
-                Err(error) => println!("    {error:#}"),
-                Ok(_) => {}
             }
-            if line.passes() { passed += 1 } else { failed += 1 }
         }
     }
-    println!("{passed} towers equal the reference, {failed} don't");
+    println!("f32: largest difference of unit-length embeddings; other precisions: 1 - cosine");
+    for hole in &holes {
+        println!("no column {}: {}", hole.name, hole.reason);
+    }
+    println!("{passed} towers equal the reference, {failed} don't, {skipped} didn't run");
     // A filter is a question about certain architectures.
     let inputs = if options.filter.is_none() { inputs::check()? } else { Vec::new() };
     for (name, equal) in &inputs {

@@ -6,7 +6,10 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use openclip::{
     BackendKind, Clip, ClipBuilder, DeviceSpec, Precision,
-    zoo::hub::{Hub, HubConfig},
+    zoo::{
+        build::BackendOptions,
+        hub::{Hub, HubConfig},
+    },
 };
 
 use crate::{outcome::UsageError, progress};
@@ -85,8 +88,8 @@ impl ModelChoice {
 pub struct ModelArguments {
     #[command(flatten)]
     pub choice: ModelChoice,
-    /// What computes
-    #[arg(long, value_name = "NAME", default_value = "candle")]
+    /// What computes: candle, tch or ort, of those that are built in
+    #[arg(long, value_name = "NAME", default_value_t = BackendOptions::default().kind)]
     pub backend: BackendKind,
     /// Where: cpu, cuda, cuda:N or metal
     #[arg(long, value_name = "NAME", default_value = "cpu")]
@@ -108,7 +111,10 @@ impl ModelArguments {
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         }
-        let builder = self.choice.builder(quiet);
+        let mut builder = self.choice.builder(quiet);
+        if let Some(threads) = self.threads {
+            builder = builder.threads(threads);
+        }
         Ok(builder.backend(self.backend).device(self.device).precision(self.precision))
     }
 
@@ -303,7 +309,11 @@ pub struct OutputArguments {
   openclip export --onnx emoji/
   openclip export --onnx vit-b-32/ --model ViT-B-32 --pretrained laion2b_s34b_b79k
 
-Writes image.onnx, text.onnx and open_clip_config.json in f32, for any batch size and text length.")]
+  openclip export --onnx vit-b-32/ --precision int8 --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  openclip classify cat.png --labels \"cat, dog\" --backend ort --model local-dir:vit-b-32/
+
+Writes image.onnx, text.onnx and open_clip_config.json, for any batch size and text length. Pixels and embeddings are f32
+at every precision.")]
 pub struct Export {
     /// The folder to write into; it is made if it isn't there
     #[arg(long, value_name = "DIR")]
@@ -311,6 +321,9 @@ pub struct Export {
     /// Weights in files of their own beside the models, as is done anyway where one file can't hold them
     #[arg(long)]
     pub external_data: bool,
+    /// Weights and arithmetic: f32, f16, or int8 (weights per output channel, activations per row)
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub precision: Precision,
     #[command(flatten)]
     pub model: ModelChoice,
 }

@@ -10,7 +10,8 @@ pub fn run(arguments: &Export, quiet: bool) -> Result<Outcome> {
         true => WeightStorage::External,
         false => WeightStorage::Automatic,
     };
-    for path in arguments.model.builder(quiet).export_onnx(&arguments.onnx, storage)? {
+    let builder = arguments.model.builder(quiet).precision(arguments.precision);
+    for path in builder.export_onnx(&arguments.onnx, storage)? {
         println!("{}", path.display());
     }
     Ok(Outcome::Done)

@@ -1,0 +1,123 @@
+//! The backends that are compiled in, and what a model runs on.
+
+use std::{fmt, str::FromStr};
+
+use openclip_core::{Error, Precision, Result, backend::DeviceSpec};
+
+/// A backend that is compiled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendKind {
+    /// Pure Rust.
+    #[cfg(feature = "candle")]
+    Candle,
+    /// libtorch.
+    #[cfg(feature = "tch")]
+    Tch,
+    /// ONNX Runtime.
+    #[cfg(feature = "ort")]
+    Ort,
+}
+
+impl BackendKind {
+    /// All backends that there are, compiled in or not, by the names of their cargo features.
+    pub const NAMES: [&str; 3] = ["candle", "tch", "ort"];
+
+    /// The backends that are compiled in, the default first.
+    pub const ALL: &[Self] = &[
+        #[cfg(feature = "candle")]
+        Self::Candle,
+        #[cfg(feature = "tch")]
+        Self::Tch,
+        #[cfg(feature = "ort")]
+        Self::Ort,
+    ];
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match *self {
+            #[cfg(feature = "candle")]
+            Self::Candle => "candle",
+            #[cfg(feature = "tch")]
+            Self::Tch => "tch",
+            #[cfg(feature = "ort")]
+            Self::Ort => "ort",
+        })
+    }
+}
+
+impl FromStr for BackendKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.to_string() == text).ok_or_else(|| {
+            let built: Vec<String> = Self::ALL.iter().map(Self::to_string).collect();
+            let remedy = match Self::NAMES.contains(&text) {
+                true => format!("build with `--features {text}` to add it"),
+                false => format!("choose one of {}", Self::NAMES.join(", ")),
+            };
+            let built = built.join(", ");
+            Error::InvalidArgument(format!(
+                "backend `{text}` is not in this build, which has {built}; {remedy}"
+            ))
+        })
+    }
+}
+
+/// What a model runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendOptions {
+    /// The backend.
+    pub kind: BackendKind,
+    /// The device.
+    pub device: DeviceSpec,
+    /// The precision.
+    pub precision: Precision,
+    /// Threads that share the work of one operation; all cores where nothing is said. candle and libtorch have one pool of
+    /// threads for the process: the number that was set last holds for libtorch, and candle's is rayon's global pool, whose
+    /// size the application sets before it is first used.
+    pub threads: Option<usize>,
+}
+
+#[cfg(any(feature = "candle", feature = "tch", feature = "ort"))]
+impl Default for BackendOptions {
+    fn default() -> Self {
+        let [kind, ..] = BackendKind::ALL else { unreachable!() };
+        Self { kind: *kind, device: DeviceSpec::default(), precision: Precision::default(), threads: None }
+    }
+}
+
+impl BackendOptions {
+    /// Whether the backend computes in this precision on this device, found out without a model.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the reason.
+    pub fn check(&self) -> Result<()> {
+        match self.kind {
+            #[cfg(feature = "candle")]
+            BackendKind::Candle => self.candle().map(drop),
+            #[cfg(feature = "tch")]
+            BackendKind::Tch => self.tch().map(drop),
+            #[cfg(feature = "ort")]
+            BackendKind::Ort => openclip_ort::runtime::check(self.precision, &self.ort()),
+        }
+    }
+
+    #[cfg(feature = "candle")]
+    pub(super) fn candle(&self) -> Result<openclip_candle::CandleBackend> {
+        openclip_candle::CandleBackend::new(self.device, self.precision)
+    }
+
+    #[cfg(feature = "tch")]
+    pub(super) fn tch(&self) -> Result<openclip_tch::TchBackend> {
+        if let Some(threads) = self.threads {
+            openclip_tch::set_threads(threads);
+        }
+        openclip_tch::TchBackend::new(self.device, self.precision)
+    }
+
+    #[cfg(feature = "ort")]
+    pub(super) fn ort(&self) -> openclip_ort::runtime::OrtOptions {
+        openclip_ort::runtime::OrtOptions { device: self.device, threads: self.threads }
+    }
+}
