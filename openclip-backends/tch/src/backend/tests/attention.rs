@@ -118,7 +118,8 @@ fn what_does_not_fit_is_a_shape_error() {
     let spec = AttentionSpec::new(2, 4);
     let good = upload(&[2, 3, 8]);
     assert!(backend.attention(&good, &good, &good, &spec, None).is_ok());
-    let bad: [(&str, [&[usize]; 3], Option<&[usize]>); 9] = [
+    type Bad<'a> = (&'a str, [&'a [usize]; 3], Option<&'a [usize]>);
+    let bad: [Bad; 9] = [
         ("rank of q", [&[3, 8], &[2, 3, 8], &[2, 3, 8]], None),
         ("batch of k", [&[2, 3, 8], &[1, 3, 8], &[1, 3, 8]], None),
         ("batch of v", [&[2, 3, 8], &[2, 3, 8], &[1, 3, 8]], None),

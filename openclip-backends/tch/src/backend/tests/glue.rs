@@ -10,7 +10,8 @@ fn arithmetic_broadcasts_and_rounds_once() {
         let (a, plain_a) = case.upload(&sample(&[2, 3, 4], 1));
         for dims in [&[2, 3, 4][..], &[4], &[3, 1], &[1, 3, 4], &[1]] {
             let (b, plain_b) = case.upload(&sample(dims, 2));
-            let operations: [(BinaryOp, fn(f64, f64) -> f64); 4] = [
+            type Operation = (BinaryOp, fn(f64, f64) -> f64);
+            let operations: [Operation; 4] = [
                 (BinaryOp::Add, |a, b| a + b),
                 (BinaryOp::Sub, |a, b| a - b),
                 (BinaryOp::Mul, |a, b| a * b),

@@ -120,27 +120,20 @@ pub fn attention(
 ) -> (Array, Array) {
     let (batch, queries, keys) = (q.dims[0], q.dims[1], k.dims[1]);
     let (width, value_width) = (q.dims[2] / heads, v.dims[2] / heads);
-    let mean = |at: &[usize], value: &dyn Fn(f64) -> f64| {
-        let (head, place) = (at[2] / value_width, at[2]);
-        let scores: Vec<f64> = (0..keys)
-            .map(|key| {
-                let product = |e: usize| {
-                    q.at(&[at[0], at[1], head * width + e]) * k.at(&[at[0], key, head * width + e])
-                };
-                let hidden = causal && key > at[1];
-                let bias = bias.map_or(0.0, |bias| bias.at(&[at[0], head, at[1], key]));
-                if hidden { f64::NEG_INFINITY } else { scale * (0..width).map(product).sum::<f64>() + bias }
-            })
-            .collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        weights
-            .iter()
-            .enumerate()
-            .map(|(key, weight)| weight / total * value(v.at(&[at[0], key, place])))
-            .sum()
+    let weights = Array::new(&[batch, heads, queries, keys], |at| {
+        let &[input, head, query, key] = at else { panic!("four axes") };
+        if causal && key > query {
+            return 0.0;
+        }
+        let places = head * width..(head + 1) * width;
+        let product: f64 = places.map(|at| q.at(&[input, query, at]) * k.at(&[input, key, at])).sum();
+        (scale * product + bias.map_or(0.0, |bias| bias.at(at))).exp()
+    });
+    let mean = |at: &[usize], value: fn(f64) -> f64| {
+        let weight = |key: usize| weights.at(&[at[0], at[2] / value_width, at[1], key]);
+        let total: f64 = (0..keys).map(weight).sum();
+        (0..keys).map(|key| weight(key) / total * value(v.at(&[at[0], key, at[2]]))).sum()
     };
     let dims = [batch, queries, heads * value_width];
-    (Array::new(&dims, |at| mean(at, &|x| x)), Array::new(&dims, |at| mean(at, &f64::abs)))
+    (Array::new(&dims, |at| mean(at, |x| x)), Array::new(&dims, |at| mean(at, f64::abs)))
 }
