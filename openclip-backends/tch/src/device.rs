@@ -1,6 +1,6 @@
 //! Opening devices.
 
-use std::sync::OnceLock;
+use std::{error::Error as _, sync::OnceLock};
 
 use libloading::{Library, library_filename};
 use openclip_core::{Error, Result, backend::DeviceSpec};
@@ -8,39 +8,32 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::error::LibtorchError;
 
-/// Opens the device and checks that it can compute with elements of `kind`.
+/// Opens the device.
 ///
 /// # Errors
-/// [`Error::Unsupported`] when libtorch was built without the device, the machine hasn't got it, or it can't do `kind`.
+/// [`Error::Unsupported`] when libtorch was built without the device or the machine hasn't got it.
 pub fn open(spec: DeviceSpec) -> Result<Device> {
-    let device = match spec {
-        DeviceSpec::Cpu => Device::Cpu,
-        DeviceSpec::Cuda(number) => {
-            load_cuda().map_err(|reason| {
-                unsupported(format!(
-                    "this libtorch has no CUDA ({reason}); install one that has, or use --device cpu"
-                ))
-            })?;
-            match usize::try_from(Cuda::device_count()).unwrap_or(0) {
-                0 => {
-                    return Err(unsupported(format!(
-                        "device {spec} is not there: libtorch finds no NVIDIA GPU or no driver for one; use --device cpu"
-                    )));
-                }
-                count if number >= count => {
-                    return Err(unsupported(format!(
-                        "device {spec} is not there: the machine has {count}, counted from cuda:0"
-                    )));
-                }
-                _ => Device::Cuda(number),
-            }
-        }
-        DeviceSpec::Metal if tch::utils::has_mps() => Device::Mps,
-        DeviceSpec::Metal => {
-            return Err(unsupported("this libtorch has no Metal; use --device cpu".to_owned()));
-        }
+    match spec {
+        DeviceSpec::Cpu => Ok(Device::Cpu),
+        DeviceSpec::Cuda(number) => open_cuda(number),
+        DeviceSpec::Metal if tch::utils::has_mps() => Ok(Device::Mps),
+        DeviceSpec::Metal => Err(unsupported("this libtorch has no Metal; use --device cpu".to_owned())),
+    }
+}
+
+fn open_cuda(number: usize) -> Result<Device> {
+    load_cuda().map_err(|reason| {
+        unsupported(format!(
+            "libtorch's CUDA part can't be loaded ({reason}); install a libtorch for CUDA with the CUDA libraries that \
+             it needs, or use --device cpu"
+        ))
+    })?;
+    let reason = match usize::try_from(Cuda::device_count()).unwrap_or(0) {
+        0 => "libtorch finds no NVIDIA GPU or no driver for one; use --device cpu".to_owned(),
+        count if number >= count => format!("the machine has {count}, counted from cuda:0"),
+        _ => return Ok(Device::Cuda(number)),
     };
-    Ok(device)
+    Err(unsupported(format!("device {} is not there: {reason}", DeviceSpec::Cuda(number))))
 }
 
 /// Multiplies two numbers of `kind` on the device.
@@ -73,7 +66,9 @@ fn load_cuda() -> Result<(), &'static str> {
     let loaded = CUDA.get_or_init(|| {
         // SAFETY: loading runs the library's initialisers, which register its kernels with the libtorch that is in the
         // process already. It is never unloaded.
-        unsafe { Library::new(library_filename("torch_cuda")) }.map_err(|error| error.to_string())
+        unsafe { Library::new(library_filename("torch_cuda")) }
+            // The error itself only says that loading failed; its source says which library is missing.
+            .map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
     });
     match loaded {
         Ok(_) => Ok(()),

@@ -38,19 +38,19 @@ impl Kinds {
     }
 }
 
-/// Whether oneDNN, which libtorch multiplies `bf16` with, is fast on this CPU.
+/// Whether this CPU has instructions for `bf16`, which libtorch uses through oneDNN.
 #[cfg(target_arch = "x86_64")]
 fn cpu_multiplies_bf16() -> bool {
-    is_x86_feature_detected!("avx512bw") || is_x86_feature_detected!("avxneconvert")
+    is_x86_feature_detected!("avx512bf16")
 }
 
-/// Whether oneDNN, which libtorch multiplies `f16` with, is fast on this CPU.
+/// Whether this CPU has instructions for `f16`, which libtorch uses through oneDNN.
 #[cfg(target_arch = "x86_64")]
 fn cpu_multiplies_f16() -> bool {
-    is_x86_feature_detected!("avx512fp16") || is_x86_feature_detected!("avxneconvert")
+    is_x86_feature_detected!("avx512fp16")
 }
 
-/// Whether oneDNN, which libtorch multiplies `bf16` with, is fast on this CPU.
+/// Whether this CPU has instructions for `bf16`, which libtorch uses through oneDNN.
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 fn cpu_multiplies_bf16() -> bool {
     std::arch::is_aarch64_feature_detected!("bf16")

@@ -165,6 +165,10 @@ proptest! {
                 (Ok(next), Ok(shape)) => {
                     prop_assert_eq!(&backend.dims(&next), &shape.0, "step {}", kind);
                     (real, inferred) = (next, shape);
+                    // libtorch refuses to pool a tensor without channels.
+                    if real.inner().numel() == 0 {
+                        break;
+                    }
                 }
                 (Err(Error::Shape { .. }), Err(_)) => {}
                 (real, inferred) => {
