@@ -23,6 +23,11 @@ enum Command {
     Conformance(xtask::conformance::Options),
     /// Fetch libtorch and ONNX Runtime into target/ and print the environment to use them
     Native(xtask::native::Options),
+    /// Measure our speed beside PyTorch and ONNX Runtime and print the ratios
+    Bench(xtask::bench::Options),
+    /// A competitor that `bench` starts
+    #[command(hide = true)]
+    BenchWorker(xtask::bench::worker::Options),
     /// Check formatting, lints and the project's own rules
     Tidy,
     /// All that has to pass before a change lands: tidy, tests, documentation, quick conformance
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Conformance(options) => conformance(&options),
         Command::Native(options) => xtask::native::run(options),
+        Command::Bench(options) => xtask::bench::run(&options),
+        Command::BenchWorker(options) => xtask::bench::worker::run(&options),
         Command::Tidy => tidy::run(),
         Command::Ci => ci::run(),
     };

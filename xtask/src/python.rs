@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    io,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -114,6 +114,10 @@ impl Environment {
         }
         let mut pip = Command::new(self.python());
         pip.args(["-m", "pip", "install", "--disable-pip-version-check"]);
+        // Without a terminal there is no progress to show, and a line for each package that is there is of no use.
+        if !io::stderr().is_terminal() {
+            pip.arg("--quiet");
+        }
         if !requirements.dependencies {
             pip.arg("--no-deps");
         }

@@ -1,0 +1,114 @@
+//! Measurements as tables.
+
+use super::{
+    comparisons::{Comparison, Entrant},
+    machine::Machine,
+    measure::Times,
+    statistics::{Summary, speedups},
+    table::render,
+};
+
+/// Who takes how long for a call, and gets through how many inputs a second.
+pub fn speeds(times: &Times, batch: usize) -> String {
+    let rows: Vec<Vec<String>> = times
+        .iter()
+        .filter_map(|(entrant, seconds)| {
+            let Summary { lower, median, upper } = Summary::of(seconds)?;
+            let spread = format!("{:.1}-{:.1}", lower * 1e3, upper * 1e3);
+            let items = format!("{:.1}", batch as f64 / median);
+            Some(vec![entrant.to_string(), format!("{:.1}", median * 1e3), spread, items])
+        })
+        .collect();
+    render(&["competitor", "ms/call", "quartiles", "items/s"], &[], &rows)
+}
+
+/// Who is how many times as fast as whom.
+pub fn ratios(comparisons: &[Comparison], times: &Times, machine: &Machine) -> String {
+    let seconds =
+        |entrant: Entrant| times.iter().find(|(found, _)| *found == entrant).map(|(_, seconds)| seconds);
+    let rows: Vec<Vec<String>> = comparisons
+        .iter()
+        .filter_map(|comparison| {
+            let ratios = speedups(seconds(comparison.subject)?, seconds(comparison.peer)?);
+            let Summary { lower, median, upper } = Summary::of(&ratios)?;
+            let aim = match comparison.bar {
+                Some(_) if comparison.needs_bf16() && !machine.has_bf16() => {
+                    "no bf16 instructions here".to_owned()
+                }
+                Some(bar) => format!(">= {bar}{}", if median < bar { ", missed" } else { "" }),
+                None => String::new(),
+            };
+            Some(vec![
+                comparison.name.clone(),
+                format!("{median:.2}"),
+                format!("{lower:.2}-{upper:.2}"),
+                aim,
+                format!("{} / {}", comparison.subject, comparison.peer),
+            ])
+        })
+        .collect();
+    render(&["comparison", "ratio", "quartiles", "aim", "speed of"], &[3, 4], &rows)
+}
+
+/// How the time of a call grows with the batch, in milliseconds and as a multiple of the first column's.
+pub fn growth(times: &[(usize, Times)]) -> String {
+    let Some((_, first)) = times.first() else { return String::new() };
+    let median = |times: &Times, entrant: Entrant| {
+        let (_, seconds) = times.iter().find(|(found, _)| *found == entrant)?;
+        Summary::of(seconds).map(|summary| summary.median)
+    };
+    let heading: Vec<String> = times.iter().map(|(batch, _)| format!("batch {batch}: ms/call")).collect();
+    let heading: Vec<&str> = ["competitor"]
+        .into_iter()
+        .chain(heading.iter().flat_map(|title| [title.as_str(), "growth"]))
+        .collect();
+    let rows: Vec<Vec<String>> = first
+        .iter()
+        .filter_map(|&(entrant, _)| {
+            let base = median(first, entrant)?;
+            let cells = times.iter().flat_map(|(_, times)| match median(times, entrant) {
+                Some(seconds) => [format!("{:.1}", seconds * 1e3), format!("x{:.2}", seconds / base)],
+                None => [String::new(), String::new()],
+            });
+            Some([entrant.to_string()].into_iter().chain(cells).collect())
+        })
+        .collect();
+    render(&heading, &[], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use openclip_core::Precision;
+
+    use super::*;
+
+    const OURS: Entrant = Entrant::Ours("candle", Precision::F32);
+
+    fn times(ours: f64) -> Times {
+        vec![(Entrant::PyTorch, vec![0.4; 3]), (OURS, vec![ours; 3])]
+    }
+
+    #[test]
+    fn ratios_are_beside_their_aim() {
+        let comparison =
+            |name: &str, peer| Comparison { name: name.into(), subject: OURS, peer, bar: Some(1.5) };
+        let list = [comparison("a", Entrant::PyTorch), comparison("b", Entrant::TorchExport)];
+        let machine = Machine::look();
+        let lines =
+            |ours| ratios(&list, &times(ours), &machine).lines().map(str::to_owned).collect::<Vec<_>>();
+        let found = lines(0.2);
+        assert_eq!(found.len(), 2, "who didn't take part isn't compared");
+        assert_eq!(
+            found[1],
+            "a            2.00  2.00-2.00  >= 1.5  openclip candle f32 / PyTorch open_clip f32"
+        );
+        assert!(lines(0.32)[1].contains("1.25  1.25-1.25  >= 1.5, missed"));
+    }
+
+    #[test]
+    fn growth_is_a_multiple_of_the_smallest_batch() {
+        let table = growth(&[(1, times(0.1)), (8, times(0.4))]);
+        let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(words, ["openclip", "candle", "f32", "100.0", "x1.00", "400.0", "x4.00"]);
+    }
+}
