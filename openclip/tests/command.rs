@@ -6,11 +6,7 @@ use std::fs;
 
 use openclip::zoo::emoji_clip;
 use serde_json::Value;
-use support::{Sandbox, data, read_npy};
-
-fn labels() -> String {
-    emoji_clip::SAMPLE_IMAGES.map(|sample| sample.label).join(", ")
-}
+use support::{Sandbox, data, noto_recall, read_npy, sample_labels};
 
 #[test]
 fn classify_gives_the_reference_scores() {
@@ -20,7 +16,7 @@ fn classify_gives_the_reference_scores() {
         "classify",
         samples.to_str().unwrap(),
         "--labels",
-        &labels(),
+        &sample_labels(),
         "--template",
         emoji_clip::TEMPLATE,
         "--json",
@@ -81,45 +77,11 @@ fn classify_prints_a_table_of_the_best() {
 
 #[test]
 fn retrieval_on_unseen_emoji_equals_the_reference() {
-    let sandbox = Sandbox::new();
     let expected: Value = serde_json::from_slice(&fs::read(data("noto-v1/expected.json")).unwrap()).unwrap();
-    let prompts: String = fs::read_to_string(data("noto-v1/labels.txt"))
-        .unwrap()
-        .lines()
-        .map(|label| format!("an emoji of {label}\n"))
-        .collect();
-    let prompts = sandbox.write("prompts.txt", prompts);
-    let images = data("noto-v1");
-    let runs = [
-        sandbox.run(&["embed", "image", images.to_str().unwrap(), "-o", "images.npy"]),
-        sandbox.run(&["embed", "text", "--input", prompts.to_str().unwrap(), "-o", "texts.npy"]),
-    ];
-    for run in runs {
-        assert_eq!(run.code, 0, "{}", run.err);
+    for (direction, k, recall) in noto_recall(&[]) {
+        let figure = expected[direction][k.to_string()].as_f64().unwrap();
+        assert!((recall - figure).abs() < 0.1, "{direction}@{k}: {recall}, {figure}");
     }
-    let (images, texts) = (read_npy(&sandbox.path("images.npy")), read_npy(&sandbox.path("texts.npy")));
-    assert_eq!((images.len(), texts.len()), (203, 203));
-    for (direction, queries, candidates) in
-        [("image_to_text_recall", &images, &texts), ("text_to_image_recall", &texts, &images)]
-    {
-        let ranks: Vec<usize> = queries
-            .iter()
-            .enumerate()
-            .map(|(index, query)| {
-                let scores: Vec<f32> = candidates.iter().map(|candidate| dot(query, candidate)).collect();
-                scores.iter().filter(|&&score| score >= scores[index]).count()
-            })
-            .collect();
-        for (k, figure) in expected[direction].as_object().unwrap() {
-            let hits = ranks.iter().filter(|&&rank| rank <= k.parse().unwrap()).count();
-            let recall = 100.0 * hits as f64 / ranks.len() as f64;
-            assert!((recall - figure.as_f64().unwrap()).abs() < 0.1, "{direction}@{k}: {recall}, {figure}");
-        }
-    }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[test]

@@ -206,13 +206,17 @@ impl Backend for OnnxRecorder {
             WeightLayout::InOut => stored,
         };
         let (view, layer) = (w.clone(), LinearSpec { bias: None, ..spec.clone() });
-        let weight = self.matrix(&weight_name, [inputs, outputs], Channels::Columns, move || {
+        let read = move || {
             let (weight, _) = layer.read(&view)?;
             Ok(match layer.layout {
                 WeightLayout::OutIn => transposed(weight.data(), inputs),
                 WeightLayout::InOut => weight.into_data(),
             })
-        });
+        };
+        let weight = match spec.quantize {
+            true => self.matrix(&weight_name, [inputs, outputs], Channels::Columns, read),
+            false => Matrix::Float(self.weight(&weight_name, &[inputs, outputs], read)),
+        };
         let bias = spec.bias.as_ref().map(|bias| {
             let (view, rows) = (w.clone(), bias.clone());
             self.weight(&part_name(w, bias), &[outputs], move || {

@@ -122,6 +122,9 @@ pub struct LinearSpec {
     pub layout: WeightLayout,
     /// Applied to the output.
     pub activation: Option<Activation>,
+    /// Whether the weight may be quantised in `int8`. The last layer of a tower stays in floats: its error reaches the
+    /// embedding undiminished, and it costs next to nothing.
+    pub quantize: bool,
 }
 
 impl LinearSpec {
@@ -134,12 +137,21 @@ impl LinearSpec {
             bias: Some(ParamRows::all("bias")),
             layout: WeightLayout::OutIn,
             activation: None,
+            quantize: true,
         }
     }
 
-    /// A projection `x @ name` without bias, `name [in, out]`.
+    /// A projection `x @ name` into the joint space without bias, `name [in, out]`.
     pub fn projection(name: &str, in_features: usize, out_features: usize) -> Self {
-        Self { layout: WeightLayout::InOut, ..Self::new(in_features, out_features) }.named(name, None)
+        Self { layout: WeightLayout::InOut, ..Self::new(in_features, out_features) }
+            .named(name, None)
+            .unquantized()
+    }
+
+    /// In floats at `int8` too.
+    pub fn unquantized(mut self) -> Self {
+        self.quantize = false;
+        self
     }
 
     /// With other names for the weight and the bias.

@@ -82,7 +82,7 @@ impl<B: Backend> TextTransformer<B> {
             }
             dims => Err(Error::shape("positional_embedding", format!("[.., {width}]"), format!("{dims:?}"))),
         });
-        let projection = LinearSpec::new(width, config.embed_dim);
+        let projection = LinearSpec::new(width, config.embed_dim).unquantized();
         let text_projection = match (text.has_projection(), text.proj_bias) {
             (false, _) => None,
             (true, true) => Some(backend.prepare_linear(&w.scope("text_projection"), &projection)?),

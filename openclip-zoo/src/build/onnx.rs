@@ -1,5 +1,10 @@
 //! Encoders from ONNX files: exported ones, and others that have the same purpose.
 
+#![cfg_attr(
+    not(feature = "ort"),
+    allow(unused_variables, reason = "without ONNX Runtime all that can be done is to say so")
+)]
+
 use std::path::Path;
 
 use openclip_core::{CheckpointConfig, Error, ImageEncoder, Result, TextEncoder};
