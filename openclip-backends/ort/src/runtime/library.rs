@@ -59,6 +59,8 @@ fn load(threads: Option<usize>) -> Result<Runtime> {
                 // Zero stands for all cores.
                 let pool = GlobalThreadPoolOptions::default()
                     .with_intra_threads(threads.unwrap_or(0))
+                    // Operations run one after the other.
+                    .and_then(|pool| pool.with_inter_threads(1))
                     .map_err(failed("ONNX Runtime's threads"))?;
                 let environment = builder
                     .with_name("openclip")
