@@ -6,7 +6,7 @@ use std::fs;
 
 use openclip::zoo::emoji_clip;
 use serde_json::Value;
-use support::{Sandbox, data, noto_recall, read_npy, sample_labels};
+use support::{Sandbox, data, dot, noto_recall, read_npy, sample_labels};
 
 #[test]
 fn classify_gives_the_reference_scores() {

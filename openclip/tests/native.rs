@@ -2,7 +2,7 @@
 //! the environment that it prints.
 
 #![cfg(all(feature = "tch", feature = "ort"))]
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

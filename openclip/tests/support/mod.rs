@@ -165,7 +165,8 @@ pub fn sample_labels() -> String {
     emoji_clip::SAMPLE_IMAGES.map(|sample| sample.label).join(", ")
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// The dot product.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
