@@ -128,7 +128,7 @@ Comparisons, as image/NAME and text/NAME: who is judged / who sets the measure (
     text + &format!(
         "  {GROWTH:width$}  how the time of ours grows with the batch size\n\n\
          Every competitor is a process of its own and holds its model during the whole run. They run one at a time, in \
-         turns; a ratio is the median over the rounds. Weights are random and the same for all, and the embedding of \
+         turns; a ratio is the median over the rounds, and `about` says that its aim lies between the quartiles. Weights are random and the same for all, and the embedding of \
          the first input is compared before anything is timed. Texts fill their context, because the peers compute all \
          positions. What is needed is installed and kept under target/: Python packages, libtorch, ONNX Runtime."
     )
