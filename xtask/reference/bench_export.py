@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--tower", choices=("image", "text"), required=True)
-    parser.add_argument("--out", type=Path, required=True, help="the file, written last beside its data file")
+    parser.add_argument("--out", type=Path, required=True, help="the file; its weights go beside it")
     args = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
     model = open_clip.create_model(f"local-dir:{args.model}").eval()
@@ -48,7 +48,7 @@ def main() -> None:
         (example(model, args.tower),),
         args.out,
         input_names=["input"],
-        output_names=["embedding"],
+        output_names=["features"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         verbose=False,
     )

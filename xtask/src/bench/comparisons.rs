@@ -88,7 +88,8 @@ pub fn all() -> Vec<Comparison> {
                 list.push(Comparison::new("candle-pytorch", f32, PyTorch, None));
             }
             "tch" => list.push(Comparison::new("tch-pytorch", f32, PyTorch, Some(1.0))),
-            "ort" => list.push(Comparison::new("ort-onnxruntime", f32, OpenclipExport, Some(1.0))),
+            // The same file in the same library: equal, but for handing inputs in and embeddings out.
+            "ort" => list.push(Comparison::new("ort-onnxruntime", f32, OpenclipExport, Some(0.97))),
             _ => {}
         }
         for precision in Precision::ALL.into_iter().filter(|&precision| precision != Precision::F32) {
@@ -128,9 +129,10 @@ Comparisons, as image/NAME and text/NAME: who is judged / who sets the measure (
     text + &format!(
         "  {GROWTH:width$}  how the time of ours grows with the batch size\n\n\
          Every competitor is a process of its own and holds its model during the whole run. They run one at a time, in \
-         turns; a ratio is the median over the rounds, and `about` says that its aim lies between the quartiles. Weights are random and the same for all, and the embedding of \
-         the first input is compared before anything is timed. Texts fill their context, because the peers compute all \
-         positions. What is needed is installed and kept under target/: Python packages, libtorch, ONNX Runtime."
+         turns; a ratio is the median over the rounds, and `about` says that its aim lies between the quartiles. Weights \
+         are random and the same for all, and the embedding of the first input is compared before anything is timed. \
+         Texts fill their context, because the peers compute all positions. What is needed is installed and kept under \
+         target/: Python packages, libtorch, ONNX Runtime."
     )
 }
 

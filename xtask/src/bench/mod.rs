@@ -19,6 +19,7 @@ use anyhow::{Result, bail, ensure};
 use comparisons::{Comparison, Entrant, GROWTH, Tower, selected};
 use machine::Machine;
 use measure::Field;
+use openclip_zoo::Registry;
 use workload::Model;
 
 use crate::{
@@ -64,6 +65,7 @@ pub fn run(options: &Options) -> Result<()> {
     if towers.is_empty() {
         bail!("no comparison matches; `cargo xtask bench --help` lists them");
     }
+    Registry::bundled().architecture(&options.model)?;
     // What isn't release code says nothing about speed.
     if cfg!(debug_assertions) || !every_backend::BUILT_IN {
         let native = Native::fetch(native::Options::default())?;

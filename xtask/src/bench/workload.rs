@@ -3,14 +3,18 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
-use openclip_core::{CheckpointConfig, HostTensor, TokenBatch, files::write_atomically, weights};
+use openclip_core::{
+    CheckpointConfig, HostTensor, TokenBatch,
+    files::write_atomically,
+    weights::{CanonicalLayout, WeightSource, open_checkpoint},
+};
 use openclip_zoo::{
     ModelSource, Registry, Resolver, WeightsLocation,
     build::{Families, OnnxOptions, export_onnx},
@@ -36,7 +40,7 @@ pub struct Checkpoint {
     /// The configuration beside it.
     pub config: CheckpointConfig,
     /// Its tensors.
-    pub source: Arc<dyn weights::WeightSource>,
+    pub source: Arc<dyn WeightSource>,
 }
 
 impl Checkpoint {
@@ -50,7 +54,8 @@ impl Checkpoint {
         let model = Resolver::new(&registry, &hub).resolve(&source, None)?;
         match model.weights {
             WeightsLocation::File(file) => {
-                Ok(Self { config: model.config, source: weights::open_checkpoint(file)? })
+                let source = Arc::new(CanonicalLayout::new(open_checkpoint(file)?));
+                Ok(Self { config: model.config, source })
             }
             other => bail!("{} holds {other:?} instead of a checkpoint", folder.display()),
         }
@@ -61,9 +66,8 @@ impl Model {
     /// Makes the checkpoint of the architecture `name`, or finds the one made earlier.
     ///
     /// # Errors
-    /// When there is no such architecture, or the Python reference can't be installed or doesn't make it.
+    /// When the Python reference can't be installed or doesn't make it.
     pub fn prepare(name: &str) -> Result<Self> {
-        Registry::bundled().architecture(name)?;
         let environment = Environment::new("reference-venv");
         environment.install(&Requirements::new("requirements.txt"))?;
         environment.install(&Requirements::new("bench.txt"))?;
@@ -72,7 +76,7 @@ impl Model {
         // The script writes this file when the weights are there.
         if !checkpoint.join("inputs.json").exists() {
             let mut script = script(&python, "checkpoint.py");
-            execute(script.args(["--model", name, "--out"]).arg(&checkpoint).stdout(std::io::stderr()))?;
+            execute(script.args(["--model", name, "--out"]).arg(&checkpoint).stdout(io::stderr()))?;
         }
         let checkpoint = Checkpoint::open(&checkpoint)?;
         Ok(Self { folder, python, families: Families::default(), checkpoint })
@@ -93,24 +97,24 @@ impl Model {
         script(&self.python, "bench_peer.py")
     }
 
-    /// The file that torch.onnx.export makes of the reference's tower. It is made once.
+    /// The file that torch.onnx.export makes of the reference's tower. It is made once for a version of the exporter.
     ///
     /// # Errors
     /// When the export fails.
     pub fn torch_export(&self, tower: Tower) -> Result<PathBuf> {
-        let (folder, partial) =
-            (self.folder.join(format!("torch-export-{tower}")), self.folder.join("partial"));
-        if !folder.exists() {
-            if partial.exists() {
-                fs::remove_dir_all(&partial).with_context(|| partial.display().to_string())?;
-            }
-            let mut script = script(&self.python, "bench_export.py");
-            script.arg("--model").arg(self.checkpoint()).args(["--tower", &tower.to_string(), "--out"]);
-            // The exporter tells of its progress on stdout.
-            execute(script.arg(partial.join("tower.onnx")).stdout(std::io::stderr()))?;
-            fs::rename(&partial, &folder).with_context(|| folder.display().to_string())?;
+        let folder = self.folder.join(format!("torch-export-{tower}"));
+        let (file, stamp) = (folder.join("tower.onnx"), folder.join("made-by"));
+        let maker =
+            ["requirements.txt", "bench.txt", "bench_export.py"].map(reference).map(fs::read_to_string);
+        let maker = maker.into_iter().collect::<io::Result<String>>().context("the exporter's script")?;
+        if fs::read_to_string(&stamp).is_ok_and(|found| found == maker) {
+            return Ok(file);
         }
-        Ok(folder.join("tower.onnx"))
+        let mut script = script(&self.python, "bench_export.py");
+        script.arg("--model").arg(self.checkpoint()).args(["--tower", &tower.to_string(), "--out"]);
+        execute(script.arg(&file).stdout(io::stderr()))?;
+        fs::write(&stamp, maker).with_context(|| stamp.display().to_string())?;
+        Ok(file)
     }
 
     /// The file that `openclip export --onnx` makes of a tower. It is made anew, since that is what is measured.
@@ -161,9 +165,13 @@ impl Model {
     }
 }
 
+fn reference(name: &str) -> PathBuf {
+    project::root().join("xtask/reference").join(name)
+}
+
 fn script(python: &Path, name: &str) -> Command {
     let mut command = Command::new(python);
-    command.arg(project::root().join("xtask/reference").join(name));
+    command.arg(reference(name));
     command
 }
 
