@@ -1,10 +1,11 @@
 //! Towers and encoders. A *tower* is a model definition, generic over its backend. An *encoder* is a tower on a chosen
 //! backend with the backend's type erased: what applications hold.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use crate::{
-    Backend, Error, HostTensor, ModelConfig, Result, TokenBatch, TowerConfig, Weights, backend::Eager,
+    Backend, Error, HostTensor, ModelConfig, Result, TokenBatch, TowerConfig, Weights,
+    backend::{Eager, TokenPosition},
 };
 
 /// What a tower computes.
@@ -13,8 +14,9 @@ pub struct TowerOutput<T> {
     /// The embedding in the joint space, not normalised: `[N, D]`. Towers configured without pooling give one
     /// embedding per token, `[N, L, D]`.
     pub pooled: T,
-    /// The tokens beside it, before the projection: `[N, L', width]`.
-    pub tokens: T,
+    /// The tokens beside it, before the projection: `[N, L', width]`. Absent where nobody looks inside
+    /// ([`Taps::wants_nothing`]) and the embedding doesn't need all of them.
+    pub tokens: Option<T>,
 }
 
 /// An image tower on backend `B`.
@@ -134,9 +136,43 @@ pub struct TextInfo {
     pub vocab_size: usize,
     /// Width `D` of the embedding.
     pub embed_dim: usize,
+    /// How far into a text its embedding looks.
+    pub reach: TextReach,
+}
+
+/// How far into a text its embedding looks. What comes after that isn't computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TextReach {
+    /// To the last position, padding included.
+    #[default]
+    Whole,
+    /// To the pooled token, because a causal mask hides what follows it.
+    To(TokenPosition),
+}
+
+impl TextReach {
+    /// How many tokens of a text its embedding depends on.
+    pub fn length(self, ids: &[u32]) -> usize {
+        let position = match self {
+            Self::Whole => return ids.len(),
+            // The first of several highest ids, as it is pooled.
+            Self::To(TokenPosition::HighestId) => {
+                let highest = ids.iter().max();
+                ids.iter().position(|id| Some(id) == highest)
+            }
+            Self::To(TokenPosition::First(wanted)) => ids.iter().position(|&id| id == wanted),
+        };
+        (position.unwrap_or(0) + 1).min(ids.len())
+    }
 }
 
 impl TextInfo {
+    /// `tokens` without the positions that no embedding of the batch depends on.
+    pub fn needed<'a>(&self, tokens: &'a TokenBatch) -> Cow<'a, TokenBatch> {
+        let longest = tokens.iter().map(|ids| self.reach.length(ids)).max();
+        tokens.truncated(longest.unwrap_or(tokens.length()))
+    }
+
     /// Checks that `tokens` are what the tower takes, any number of texts.
     ///
     /// # Errors
@@ -319,7 +355,9 @@ impl<B: Eager> TextEncoder for EagerTextEncoder<B> {
         if tokens.rows() == 0 {
             return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
-        let input = self.backend.upload_tokens(tokens)?;
+        // Whoever looks inside wants to see all of it.
+        let tokens = if taps.wants_nothing() { self.info.needed(tokens) } else { Cow::Borrowed(tokens) };
+        let input = self.backend.upload_tokens(&tokens)?;
         run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
     }
 }

@@ -19,7 +19,7 @@ pub use config::{CheckpointConfig, ConfigOverrides, HeightWidth, ModelConfig, To
 pub use dims::{Dim, Dims, DisplayDims, Expression, Symbol};
 pub use encoder::{
     EagerImageEncoder, EagerTextEncoder, ImageEncoder, ImageFamily, ImageInfo, ImageTower, Taps, TextEncoder,
-    TextFamily, TextInfo, TextTower, TowerOutput,
+    TextFamily, TextInfo, TextReach, TextTower, TowerOutput,
 };
 pub use error::{Error, Result};
 pub use tensor::{HostTensor, TokenBatch};

@@ -1,5 +1,7 @@
 //! Host-side values that cross the public API: dense `f32` tensors and batches of token ids.
 
+use std::borrow::Cow;
+
 use crate::{Error, Result};
 
 /// A dense row-major `f32` tensor in host memory.
@@ -119,6 +121,22 @@ impl TokenBatch {
         &self.ids
     }
 
+    /// The first `length` tokens of each text, or the batch as it is where texts are no longer than that.
+    pub fn truncated(&self, length: usize) -> Cow<'_, Self> {
+        if length >= self.length {
+            return Cow::Borrowed(self);
+        }
+        let ids = self.iter().flat_map(|row| row.iter().take(length)).copied().collect();
+        Cow::Owned(Self { rows: self.rows, length, ids })
+    }
+
+    /// The texts of these places, in their order. Places that there aren't are left out.
+    pub fn select(&self, places: &[usize]) -> Self {
+        let rows: Vec<&[u32]> =
+            places.iter().filter_map(|&place| self.ids.chunks_exact(self.length.max(1)).nth(place)).collect();
+        Self { rows: rows.len(), length: self.length, ids: rows.concat() }
+    }
+
     /// The ids text by text.
     pub fn iter(&self) -> std::slice::ChunksExact<'_, u32> {
         self.ids.chunks_exact(self.length.max(1))
@@ -136,6 +154,14 @@ mod tests {
         assert_eq!(error, "HostTensor::new: expected dimensions [2, 3], found 5 values");
         assert!(HostTensor::new([usize::MAX, 2], vec![]).is_err());
         assert!(TokenBatch::new(2, 2, vec![1, 2, 3]).is_err());
+    }
+
+    #[test]
+    fn parts_of_a_batch() {
+        let batch = TokenBatch::new(2, 3, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(*batch.truncated(2), TokenBatch::new(2, 2, vec![1, 2, 4, 5]).unwrap());
+        assert_eq!(*batch.truncated(9), batch);
+        assert_eq!(batch.select(&[1, 0, 7]).ids(), [4, 5, 6, 1, 2, 3]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Multi-head self-attention with a packed input projection, and the optional norms and scales around it.
 
-use super::NormOptions;
+use super::{Keep, NormOptions};
 use crate::{
     Backend, Result, Weights,
     backend::{AttentionSpec, BinaryOp, LinearSpec, Rearrange},
@@ -70,11 +70,17 @@ impl<B: Backend> SelfAttention<B> {
     }
 
     /// # Shapes
-    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L, width]`.
+    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L', width]`, the tokens of `keep`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
-    pub fn forward(&self, backend: &B, x: &B::Tensor, bias: Option<&B::Tensor>) -> Result<B::Tensor> {
+    pub fn forward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        bias: Option<&B::Tensor>,
+        keep: &Keep<B::Tensor>,
+    ) -> Result<B::Tensor> {
         let packed = backend.linear(x, &self.in_proj)?;
         let part = |index: usize| {
             let (start, end) = (index * self.width, (index + 1) * self.width);
@@ -88,7 +94,15 @@ impl<B: Backend> SelfAttention<B> {
             };
             (q, k) = (by_head(&q, norm_q)?, by_head(&k, norm_k)?);
         }
+        // Queries that nothing is masked for can be left out before attention, others only after it.
+        let masked = self.spec.causal || bias.is_some();
+        if !masked {
+            q = keep.apply(backend, q)?;
+        }
         let mut x = backend.attention(&q, &k, &v, &self.spec, bias)?;
+        if masked {
+            x = keep.apply(backend, x)?;
+        }
         if let Some(head_scale) = &self.head_scale {
             let split = backend.rearrange(&x, Rearrange::SplitLast { parts: self.heads })?;
             let scale = backend.rearrange(head_scale, Rearrange::Squeeze(1))?;

@@ -4,7 +4,7 @@
 //! absent. Parameter names are those of the reference's `ResidualAttentionBlock` and `CustomResidualAttentionBlock`,
 //! which differ in the optional parts only.
 
-use super::{NormOptions, SelfAttention, SelfAttentionSpec};
+use super::{Keep, NormOptions, SelfAttention, SelfAttentionSpec};
 use crate::{
     Backend, Error, Result, Taps, Weights,
     backend::{Activation, BinaryOp, LinearSpec},
@@ -158,22 +158,28 @@ impl<B: Backend> ResidualAttentionBlock<B> {
     }
 
     /// # Shapes
-    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L, width]`.
+    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L', width]`, the tokens of `keep`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
-    pub fn forward(&self, backend: &B, x: &B::Tensor, bias: Option<&B::Tensor>) -> Result<B::Tensor> {
+    pub fn forward(
+        &self,
+        backend: &B,
+        x: B::Tensor,
+        bias: Option<&B::Tensor>,
+        keep: &Keep<B::Tensor>,
+    ) -> Result<B::Tensor> {
         let residual = |x: &B::Tensor, mut branch: B::Tensor, scale: &Option<B::Tensor>| {
             if let Some(scale) = scale {
                 branch = backend.binary(BinaryOp::Mul, &branch, scale)?;
             }
             backend.binary(BinaryOp::Add, x, &branch)
         };
-        let mut branch = self.attn.forward(backend, &backend.norm(x, &self.ln_1)?, bias)?;
+        let mut branch = self.attn.forward(backend, &backend.norm(&x, &self.ln_1)?, bias, keep)?;
         if let Some(norm) = &self.ln_attn {
             branch = backend.norm(&branch, norm)?;
         }
-        let x = residual(x, branch, &self.ls_1)?;
+        let x = residual(&keep.apply(backend, x)?, branch, &self.ls_1)?;
 
         let mut hidden = backend.linear(&backend.norm(&x, &self.ln_2)?, &self.c_fc)?;
         if let Some(norm) = &self.mlp_ln {
@@ -209,10 +215,10 @@ impl<B: Backend> Transformer<B> {
         Ok(Self { blocks })
     }
 
-    /// Every block's output is offered to `taps` under the block's name.
+    /// Every block's output is offered to `taps` under the block's name. The last block computes only what `keep` says.
     ///
     /// # Shapes
-    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L, width]`.
+    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L', width]`, the tokens of `keep`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
@@ -221,12 +227,16 @@ impl<B: Backend> Transformer<B> {
         backend: &B,
         x: B::Tensor,
         bias: Option<&B::Tensor>,
+        keep: &Keep<B::Tensor>,
         taps: &mut Taps<B::Tensor>,
     ) -> Result<B::Tensor> {
-        self.blocks.iter().try_fold(x, |x, block| {
-            let x = block.forward(backend, &x, bias)?;
+        let Some((last, others)) = self.blocks.split_last() else { return keep.apply(backend, x) };
+        let mut run = |x, block: &ResidualAttentionBlock<B>, keep: &Keep<B::Tensor>| {
+            let x = block.forward(backend, x, bias, keep)?;
             taps.offer(&block.name, &x);
             Ok(x)
-        })
+        };
+        let x = others.iter().try_fold(x, |x, block| run(x, block, &Keep::All))?;
+        run(x, last, keep)
     }
 }

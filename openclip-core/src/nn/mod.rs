@@ -4,10 +4,12 @@
 
 mod attention;
 mod block;
+mod keep;
 mod options;
 mod pooler;
 
 pub use attention::{SelfAttention, SelfAttentionSpec};
 pub use block::{BlockSpec, CustomBlock, ResidualAttentionBlock, Transformer};
+pub use keep::Keep;
 pub use options::{ActivationOptions, NormOptions, gelu};
 pub use pooler::{AttentionalPooler, AttentionalPoolerSpec};

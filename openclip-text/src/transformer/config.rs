@@ -1,7 +1,8 @@
 //! The `text_cfg` of native text transformers, field by field as the reference has it.
 
 use openclip_core::{
-    Error, ModelConfig, Result, TowerConfig,
+    Error, ModelConfig, Result, TextReach, TowerConfig,
+    backend::TokenPosition,
     nn::{ActivationOptions, BlockSpec, CustomBlock, NormOptions, gelu},
 };
 use serde::{Deserialize, Serialize};
@@ -161,6 +162,16 @@ impl TextTransformerConfig {
     /// Whether the text features are projected into the joint space.
     pub fn has_projection(&self) -> bool {
         self.proj_type != "none"
+    }
+
+    /// How far into a text the tower looks. A class token at the end looks at everything.
+    pub fn reach(&self) -> TextReach {
+        match self.pool_type {
+            _ if self.no_causal_mask || self.embed_cls => TextReach::Whole,
+            TextPool::Argmax => TextReach::To(TokenPosition::HighestId),
+            TextPool::Eos => TextReach::To(TokenPosition::First(self.eos_id)),
+            TextPool::First | TextPool::Last | TextPool::None => TextReach::Whole,
+        }
     }
 
     /// The tower's block.

@@ -9,7 +9,7 @@ use openclip_core::{
     Backend, Dim, Error, HostTensor, ModelConfig, Result, Taps, TextFamily, TextInfo, TextTower, TowerConfig,
     TowerOutput, Weights,
     backend::{BinaryOp, EmbeddingSpec, LinearSpec, Rearrange, TokenPosition},
-    nn::Transformer,
+    nn::{Keep, Transformer},
 };
 pub use positions::resize_positions;
 
@@ -32,7 +32,12 @@ impl TextFamily for TextTransformerFamily {
     fn info(&self, config: &ModelConfig) -> Result<TextInfo> {
         let text = TextTransformerConfig::of(config)?;
         let embed_dim = if text.has_projection() { config.embed_dim } else { text.width };
-        Ok(TextInfo { context_length: text.context_length, vocab_size: text.vocab_size, embed_dim })
+        Ok(TextInfo {
+            context_length: text.context_length,
+            vocab_size: text.vocab_size,
+            embed_dim,
+            reach: text.reach(),
+        })
     }
 
     fn build<B: Backend>(
@@ -138,28 +143,25 @@ impl<B: Backend> TextTransformer<B> {
         Ok((backend.binary(BinaryOp::Add, &x, &positions)?, bias))
     }
 
-    /// The tokens' output as one vector per text: `[N, L, width] -> [N, width]`.
-    fn pool(&self, backend: &B, x: &B::Tensor, ids: &B::Tensor) -> Result<B::Tensor> {
-        let one_token = |start: &Dim, end: &Dim| {
-            backend.rearrange(&backend.slice(x, 1, start, end)?, Rearrange::Squeeze(1))
-        };
-        let last_token = || {
-            let length = token_count(backend, x);
-            match length.checked_sub(&Dim::Fixed(1)) {
-                Some(last) => one_token(&last, &length),
-                None => Err(Error::shape("encode_text", "at least one token", "none")),
-            }
-        };
+    /// The token that is pooled, where it is one that is known before the last block.
+    fn pooled_token(&self, backend: &B, ids: &B::Tensor) -> Result<Keep<B::Tensor>> {
+        let indexed = |which| backend.token_position(ids, which).map(Keep::Indexed);
         match self.pool {
-            _ if self.class.is_some() => last_token(),
-            TextPool::Last => last_token(),
-            TextPool::First => one_token(&Dim::Fixed(0), &Dim::Fixed(1)),
-            TextPool::Argmax => backend.take_rows(x, &backend.token_position(ids, TokenPosition::HighestId)?),
-            TextPool::Eos => {
-                backend.take_rows(x, &backend.token_position(ids, TokenPosition::First(self.eos_id))?)
-            }
-            TextPool::None => Ok(x.clone()),
+            _ if self.class.is_some() => Ok(Keep::All),
+            TextPool::First => Ok(Keep::First),
+            TextPool::Argmax => indexed(TokenPosition::HighestId),
+            TextPool::Eos => indexed(TokenPosition::First(self.eos_id)),
+            TextPool::Last | TextPool::None => Ok(Keep::All),
         }
+    }
+
+    /// The last token: `[N, L, width] -> [N, width]`.
+    fn last_token(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        let length = token_count(backend, x);
+        let last = length
+            .checked_sub(&Dim::Fixed(1))
+            .ok_or_else(|| Error::shape("encode_text", "at least one token", "none"))?;
+        backend.rearrange(&backend.slice(x, 1, &last, &length)?, Rearrange::Squeeze(1))
     }
 }
 
@@ -176,15 +178,27 @@ impl<B: Backend> TextTower<B> for TextTransformer<B> {
     ) -> Result<TowerOutput<B::Tensor>> {
         let (x, bias) = self.embed(backend, ids)?;
         taps.offer(&self.embedding_name, &x);
-        let x = self.transformer.forward(backend, x, bias.as_ref(), taps)?;
+        let token = self.pooled_token(backend, ids)?;
+        // Whoever looks inside wants to see all of it.
+        let keep = if taps.wants_nothing() { &token } else { &Keep::All };
+        let x = self.transformer.forward(backend, x, bias.as_ref(), keep, taps)?;
         let (pooled, tokens) = if self.class.is_some() {
-            let last = self.pool(backend, &x, ids)?;
+            let last = self.last_token(backend, &x)?;
             let length = token_count(backend, &x).checked_sub(&Dim::Fixed(1)).unwrap_or(Dim::Fixed(0));
             let tokens = backend.slice(&x, 1, &Dim::Fixed(0), &length)?;
-            (backend.norm(&last, &self.ln_final)?, tokens)
+            (backend.norm(&last, &self.ln_final)?, Some(tokens))
         } else {
             let x = backend.norm(&x, &self.ln_final)?;
-            (self.pool(backend, &x, ids)?, x)
+            match (self.pool, &token, keep) {
+                (TextPool::Last, ..) => (self.last_token(backend, &x)?, Some(x)),
+                (_, Keep::All, _) => (x.clone(), Some(x)),
+                (_, token, Keep::All) => {
+                    let pooled = token.apply(backend, x.clone())?;
+                    (backend.rearrange(&pooled, Rearrange::Squeeze(1))?, Some(x))
+                }
+                // The last block has computed that token alone.
+                _ => (backend.rearrange(&x, Rearrange::Squeeze(1))?, None),
+            }
         };
         let pooled = match &self.text_projection {
             Some(projection) => backend.linear(&pooled, projection)?,
@@ -215,8 +229,11 @@ mod tests {
         let w = Weights::new(Arc::new(SynthesisedWeights::new())).scope("text");
         let tower = TextTransformerFamily.build(&ShapeBackend, &config, &w)?;
         let ids = ShapeTensor(vec![Dim::symbol(Symbol::BATCH), Dim::symbol(Symbol::SEQUENCE)]);
-        let output = tower.forward(&ShapeBackend, &ids, &mut Taps::none())?;
-        Ok([output.pooled, output.tokens].map(|tensor| DisplayDims(&tensor.0).to_string()))
+        let show = |tensor: ShapeTensor| DisplayDims(&tensor.0).to_string();
+        let cut = tower.forward(&ShapeBackend, &ids, &mut Taps::none())?;
+        let whole = tower.forward(&ShapeBackend, &ids, &mut Taps::everything())?;
+        assert_eq!(cut.pooled, whole.pooled);
+        Ok([show(whole.pooled), whole.tokens.map(show).unwrap_or_default()])
     }
 
     #[test]

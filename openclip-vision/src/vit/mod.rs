@@ -9,7 +9,7 @@ use openclip_core::{
     Backend, Dim, HostTensor, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig,
     TowerOutput, Weights,
     backend::{BinaryOp, Conv2dSpec, LinearSpec, Rearrange, ReduceOp},
-    nn::{AttentionalPooler, AttentionalPoolerSpec, Transformer},
+    nn::{AttentionalPooler, AttentionalPoolerSpec, Keep, Transformer},
 };
 pub use positions::resize_positions;
 
@@ -166,16 +166,29 @@ impl<B: Backend> VisionTransformer<B> {
         Ok(x)
     }
 
+    /// The tokens that pooling needs of the last block: the class token, or all.
+    fn needed(&self) -> Keep<B::Tensor> {
+        match (&self.pool, self.pool_type) {
+            (Pool::NormFirst | Pool::NormLast, VisionPool::Tok) => Keep::First,
+            _ => Keep::All,
+        }
+    }
+
     /// `pool_type` applied to `[N, L, width]`, and the tokens that it leaves beside the result.
     fn global_pool(&self, backend: &B, x: B::Tensor) -> Result<TowerOutput<B::Tensor>> {
         if self.pool_type == VisionPool::None {
-            return Ok(TowerOutput { pooled: x.clone(), tokens: x });
+            return Ok(TowerOutput { pooled: x.clone(), tokens: Some(x) });
         }
         let length = backend.dims(&x).get(1).cloned().unwrap_or(Dim::Fixed(0));
         let (zero, one) = (Dim::Fixed(0), Dim::Fixed(1));
-        let tokens = backend.slice(&x, 1, &one, &length)?;
+        if length == one && self.pool_type == VisionPool::Tok {
+            // The last block has computed the class token alone.
+            let pooled = backend.rearrange(&x, Rearrange::Squeeze(1))?;
+            return Ok(TowerOutput { pooled, tokens: None });
+        }
+        let tokens = Some(backend.slice(&x, 1, &one, &length)?);
         let pooled = match self.pool_type {
-            VisionPool::Avg => backend.reduce(&tokens, ReduceOp::Mean, 1)?,
+            VisionPool::Avg => backend.reduce(&backend.slice(&x, 1, &one, &length)?, ReduceOp::Mean, 1)?,
             _ => backend.rearrange(&backend.slice(&x, 1, &zero, &one)?, Rearrange::Squeeze(1))?,
         };
         Ok(TowerOutput { pooled, tokens })
@@ -203,7 +216,7 @@ impl<B: Backend> VisionTransformer<B> {
                 };
                 let pooled = contrastive.forward(backend, context)?;
                 taps.offer(&self.names.attn_pool_contrastive, &pooled);
-                Ok(TowerOutput { pooled, tokens })
+                Ok(TowerOutput { pooled, tokens: Some(tokens) })
             }
         }
     }
@@ -217,7 +230,9 @@ impl<B: Backend> ImageTower<B> for VisionTransformer<B> {
         taps: &mut Taps<B::Tensor>,
     ) -> Result<TowerOutput<B::Tensor>> {
         let x = self.embed(backend, pixels, taps)?;
-        let x = self.transformer.forward(backend, x, None, taps)?;
+        // Whoever looks inside wants to see all of it.
+        let keep = if taps.wants_nothing() { self.needed() } else { Keep::All };
+        let x = self.transformer.forward(backend, x, None, &keep, taps)?;
         let TowerOutput { pooled, tokens } = self.pool(backend, x, taps)?;
         Ok(TowerOutput { pooled: backend.linear(&pooled, &self.proj)?, tokens })
     }
@@ -247,7 +262,9 @@ mod tests {
         let TowerOutput { pooled, tokens } = tower.forward(&ShapeBackend, &pixels, &mut taps)?;
         let show = |tensor: &ShapeTensor| openclip_core::DisplayDims(&tensor.0).to_string();
         let taps = taps.into_found().into_iter().map(|(name, tensor)| format!("{name} {}", show(&tensor)));
-        Ok((show(&pooled), show(&tokens), taps.collect()))
+        let cut = tower.forward(&ShapeBackend, &pixels, &mut Taps::none())?;
+        assert_eq!(cut.pooled, pooled);
+        Ok((show(&pooled), tokens.as_ref().map(show).unwrap_or_default(), taps.collect()))
     }
 
     #[test]

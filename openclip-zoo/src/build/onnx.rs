@@ -9,7 +9,7 @@ use std::path::Path;
 
 use openclip_core::{CheckpointConfig, Error, ImageEncoder, Result, TextEncoder};
 
-use super::{BackendOptions, LogitParameters};
+use super::{BackendOptions, Families, LogitParameters};
 
 /// A tower from an ONNX file.
 pub struct OnnxEncoder<E: ?Sized> {
@@ -29,19 +29,15 @@ type Metadata<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
 /// [`Error::Unsupported`] on other backends than `ort`, and in another precision than the file's; [`Error::Config`] for a
 /// graph that takes or gives something else than an image tower; [`Error::Backend`] for a file that can't be loaded.
 pub fn onnx_image_encoder(
+    families: &Families,
     path: &Path,
     config: &CheckpointConfig,
     options: &BackendOptions,
 ) -> Result<OnnxEncoder<dyn ImageEncoder>> {
     #[cfg(feature = "ort")]
     if options.kind == super::BackendKind::Ort {
-        let size = config.preprocess_cfg.as_ref().and_then(|fields| fields.get("size"));
-        let size: Option<openclip_core::HeightWidth> =
-            size.and_then(|size| serde_json::from_value(size.clone()).ok());
-        let info = openclip_core::ImageInfo {
-            image_size: size.map_or([224, 224], |size| size.to_array()),
-            embed_dim: config.model_cfg.embed_dim,
-        };
+        let info = families.image(&config.model_cfg).and_then(|family| family.info(&config.model_cfg));
+        let info = info.unwrap_or_else(|_| image_info(config));
         let encoder = openclip_ort::runtime::OrtImageEncoder::from_file(path, info, &options.ort())?;
         let logits = read(path, options, &|key| encoder.metadata(key))?;
         return Ok(OnnxEncoder { encoder: Box::new(encoder), logits });
@@ -54,28 +50,50 @@ pub fn onnx_image_encoder(
 /// # Errors
 /// As [`onnx_image_encoder`].
 pub fn onnx_text_encoder(
+    families: &Families,
     path: &Path,
     config: &CheckpointConfig,
     options: &BackendOptions,
 ) -> Result<OnnxEncoder<dyn TextEncoder>> {
     #[cfg(feature = "ort")]
     if options.kind == super::BackendKind::Ort {
-        let number = |field: &str, default: usize| {
-            let value = config.model_cfg.text_cfg.get(field).and_then(serde_json::Value::as_u64);
-            value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
-        };
-        // The reference's defaults.
-        let info = openclip_core::TextInfo {
-            context_length: number("context_length", 77),
-            vocab_size: number("vocab_size", 49408),
-            embed_dim: config.model_cfg.embed_dim,
-        };
-        let pad_id = u32::try_from(number("pad_id", 0)).unwrap_or(0);
+        let info = families.text(&config.model_cfg).and_then(|family| family.info(&config.model_cfg));
+        let info = info.unwrap_or_else(|_| text_info(config));
+        let pad_id = u32::try_from(text_number(config, "pad_id", 0)).unwrap_or(0);
         let encoder = openclip_ort::runtime::OrtTextEncoder::from_file(path, info, pad_id, &options.ort())?;
         let logits = read(path, options, &|key| encoder.metadata(key))?;
         return Ok(OnnxEncoder { encoder: Box::new(encoder), logits });
     }
     Err(needs_ort(path))
+}
+
+/// What is known of an image tower that no family knows.
+#[cfg(feature = "ort")]
+fn image_info(config: &CheckpointConfig) -> openclip_core::ImageInfo {
+    let size = config.preprocess_cfg.as_ref().and_then(|fields| fields.get("size"));
+    let size: Option<openclip_core::HeightWidth> =
+        size.and_then(|size| serde_json::from_value(size.clone()).ok());
+    openclip_core::ImageInfo {
+        image_size: size.map_or([224, 224], |size| size.to_array()),
+        embed_dim: config.model_cfg.embed_dim,
+    }
+}
+
+/// What is known of a text tower that no family knows: the reference's defaults where nothing is said.
+#[cfg(feature = "ort")]
+fn text_info(config: &CheckpointConfig) -> openclip_core::TextInfo {
+    openclip_core::TextInfo {
+        context_length: text_number(config, "context_length", 77),
+        vocab_size: text_number(config, "vocab_size", 49408),
+        embed_dim: config.model_cfg.embed_dim,
+        reach: openclip_core::TextReach::Whole,
+    }
+}
+
+#[cfg(feature = "ort")]
+fn text_number(config: &CheckpointConfig, field: &str, default: usize) -> usize {
+    let value = config.model_cfg.text_cfg.get(field).and_then(serde_json::Value::as_u64);
+    value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
 }
 
 fn needs_ort(path: &Path) -> Error {

@@ -211,11 +211,11 @@ impl ClipBuilder {
         }
         let image = image
             .filter(|_| self.image)
-            .map(|path| build::onnx_image_encoder(path, config, &self.backend))
+            .map(|path| build::onnx_image_encoder(&self.families, path, config, &self.backend))
             .transpose()?;
         let text = text
             .filter(|_| self.text)
-            .map(|path| build::onnx_text_encoder(path, config, &self.backend))
+            .map(|path| build::onnx_text_encoder(&self.families, path, config, &self.backend))
             .transpose()?;
         let logits = [image.as_ref().map(|tower| tower.logits), text.as_ref().map(|tower| tower.logits)];
         Ok(Towers {

@@ -8,7 +8,7 @@ mod zero_shot;
 pub use builder::ClipBuilder;
 pub use embedding::Embedding;
 pub use image::AsImage;
-use openclip_core::{CheckpointConfig, HostTensor, ImageEncoder, TextEncoder};
+use openclip_core::{CheckpointConfig, HostTensor, ImageEncoder, TextEncoder, TextInfo};
 use openclip_text::Tokenizer;
 use openclip_vision::preprocess::Preprocessor;
 pub use zero_shot::{Scoring, ZeroShotClassifier};
@@ -106,17 +106,38 @@ impl Clip {
     /// The unit-length embeddings of texts, in their order.
     ///
     /// # Errors
-    /// [`Error::NoTower`], [`Error::Core`].
+    /// [`Error::NoTower`], [`Error::NotPooled`], [`Error::Core`].
     pub fn encode_text<T: AsRef<str>>(&self, texts: impl IntoIterator<Item = T>) -> Result<Vec<Embedding>> {
-        let side = self.text_side()?;
         let texts: Vec<T> = texts.into_iter().collect();
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let mut embeddings = Vec::with_capacity(texts.len());
-        for batch in texts.chunks(TEXT_BATCH) {
-            let tokens = side.tokenizer.tokenize(batch)?;
-            embeddings.extend(self.embeddings(side.encoder.encode(&tokens)?)?);
+        self.embeddings(self.encode_text_raw(&texts, TEXT_BATCH)?)
+    }
+
+    /// The embeddings of texts as the tower gives them, `[N, D]` in their order. Texts of similar length run through the
+    /// tower together, `batch_size` at a time, so that short ones don't wait for long ones.
+    ///
+    /// # Errors
+    /// [`Error::NoTower`], [`Error::Core`]; [`Error::NotPooled`] for towers that give one embedding per token.
+    pub fn encode_text_raw(&self, texts: &[&str], batch_size: usize) -> Result<HostTensor> {
+        let TextSide { encoder, tokenizer } = self.text_side()?;
+        let TextInfo { embed_dim, reach, .. } = *encoder.info();
+        let tokens = tokenizer.tokenize(texts)?;
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        let lengths: Vec<usize> = tokens.iter().map(|ids| reach.length(ids)).collect();
+        order.sort_by_key(|&place| lengths.get(place));
+        let mut values = vec![0.0; texts.len() * embed_dim];
+        for places in order.chunks(batch_size.max(1)) {
+            let batch = encoder.encode(&tokens.select(places))?;
+            if *batch.dims() != [places.len(), embed_dim] {
+                return Err(Error::NotPooled { model: self.name.clone() });
+            }
+            for (&place, row) in places.iter().zip(batch.rows()) {
+                if let Some(target) = values.get_mut(place * embed_dim..(place + 1) * embed_dim) {
+                    target.copy_from_slice(row);
+                }
+            }
         }
-        Ok(embeddings)
+        Ok(HostTensor::new([texts.len(), embed_dim], values)?)
     }
 
     /// The scores of `labels` for an image, in their order: a softmax over the labels, or for models that were trained
@@ -150,3 +171,24 @@ impl Clip {
 
 /// Texts that run through the tower together.
 const TEXT_BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(feature = "emoji-clip")]
+    fn texts_keep_their_order_whatever_their_length() {
+        let clip = Clip::builder("emoji-clip").text_only().build().unwrap();
+        let texts = ["an emoji of face with tears of joy", "cat", "", "a red apple", "cat face", "pizza"];
+        let raw = clip.encode_text_raw(&texts, 2).unwrap();
+        assert_eq!(raw.dims(), [6, clip.text_encoder().unwrap().info().embed_dim]);
+        for (text, row) in texts.iter().zip(raw.rows()) {
+            let alone = clip.encode_text_raw(&[text], 1).unwrap();
+            for (a, b) in row.iter().zip(alone.data()) {
+                assert!((a - b).abs() < 1e-4, "{text}: {a} {b}");
+            }
+        }
+        assert_eq!(clip.encode_text_raw(&[], 2).unwrap().dims()[0], 0);
+    }
+}

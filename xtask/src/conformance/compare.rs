@@ -91,7 +91,8 @@ pub fn text(case: &Case, families: &Families, options: &BackendOptions) -> Resul
     compare(&encoder.encode(&tokens)?, reference, tolerance, look_inside).map(Some)
 }
 
-fn source(case: &Case) -> Arc<dyn WeightSource> {
+/// The weights of `case`.
+pub fn source(case: &Case) -> Arc<dyn WeightSource> {
     let mut weights = synth::SynthesisedWeights::new();
     for (name, dims) in &case.stored_dims {
         weights = weights.with_stored(name, dims);
@@ -156,7 +157,8 @@ fn compare<I>(
     Ok(outcome)
 }
 
-fn unit(row: &[f32]) -> Vec<f64> {
+/// `row` at unit length.
+pub fn unit(row: &[f32]) -> Vec<f64> {
     let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     row.iter().map(|&x| f64::from(x) / norm).collect()
 }

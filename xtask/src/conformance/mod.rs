@@ -2,6 +2,7 @@
 
 mod case;
 mod compare;
+mod cuts;
 mod inputs;
 mod matrix;
 mod memory;
@@ -12,6 +13,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result, bail};
 pub use case::Case;
 pub use compare::{Outcome, Tolerance};
+pub use cuts::largest_change;
 pub use matrix::{Column, columns};
 use openclip_core::Precision;
 use openclip_zoo::build::{BackendOptions, Families};

@@ -1,6 +1,6 @@
 //! Text towers on ONNX Runtime.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use openclip_core::{Error, HostTensor, Precision, Result, Taps, TextEncoder, TextInfo, TokenBatch};
 
@@ -81,7 +81,9 @@ impl TextEncoder for OrtTextEncoder {
         if tokens.rows() == 0 {
             return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
-        let mut rows = Rows::texts(tokens, self.pad_id);
+        // Whoever looks inside wants to see all of it.
+        let tokens = if taps.wants_nothing() { self.info.needed(tokens) } else { Cow::Borrowed(tokens) };
+        let mut rows = Rows::texts(&tokens, self.pad_id);
         if let Some(length) = self.model.interface().dims.get(1).copied().flatten() {
             rows = rows.padded(length)?;
         }

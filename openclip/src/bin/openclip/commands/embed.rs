@@ -42,21 +42,25 @@ fn embed_texts(arguments: &EmbedText, quiet: bool) -> Result<Outcome> {
     path.map_or(Ok(()), output::check)?;
     let texts = texts(arguments)?;
     let clip = arguments.model.builder(quiet)?.text_only().build()?;
-    let (encoder, tokenizer) = (clip.text_encoder()?, clip.tokenizer()?);
-    let mut writer = output::writer(path, "text", texts.len(), encoder.info().embed_dim)?;
+    let mut writer = output::writer(path, "text", texts.len(), clip.text_encoder()?.info().embed_dim)?;
     let bar = progress::count(texts.len(), "texts", quiet);
-    for batch in texts.chunks(arguments.model.batch_size) {
-        let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
-        let embeddings = encoder.encode(&tokenizer.tokenize(&batch)?)?;
-        for (text, raw) in batch.iter().zip(embeddings.rows()) {
+    // So many batches at once that there are some of each length among them.
+    let batch_size = arguments.model.batch_size;
+    for window in texts.chunks(batch_size.saturating_mul(BATCHES_TO_SORT)) {
+        let window: Vec<&str> = window.iter().map(String::as_str).collect();
+        let embeddings = clip.encode_text_raw(&window, batch_size)?;
+        for (text, raw) in window.iter().zip(embeddings.rows()) {
             writer.add(text, Ok(&finished(raw, arguments.output.no_normalize)))?;
         }
-        bar.inc(batch.len() as u64);
+        bar.inc(window.len() as u64);
     }
     bar.finish_and_clear();
     writer.finish()?;
     Ok(Outcome::Done)
 }
+
+/// Batches of texts that are sorted by length together.
+const BATCHES_TO_SORT: usize = 32;
 
 /// A raw embedding as it is written.
 fn finished(raw: &[f32], no_normalize: bool) -> Vec<f32> {
