@@ -7,6 +7,7 @@ The peer of `openclip export --onnx` in `cargo xtask bench`. DIR is a checkpoint
 
 import argparse
 import logging
+import warnings
 from pathlib import Path
 
 import open_clip
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the file; its weights go beside it")
     args = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
     model = open_clip.create_model(f"local-dir:{args.model}").eval()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(

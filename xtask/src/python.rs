@@ -163,3 +163,36 @@ pub fn execute(command: &mut Command) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_has_what_was_installed_to_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("packages.txt");
+        fs::write(&file, "numpy==1.0\n").unwrap();
+        let environment = Environment { folder: folder.path().join("environment") };
+        let all = Requirements { file: file.clone(), dependencies: true };
+        let some = all.clone().without_dependencies();
+        assert!(!environment.has(&all) && environment.packages().is_none());
+
+        fs::create_dir_all(environment.python().parent().unwrap()).unwrap();
+        fs::write(environment.python(), "").unwrap();
+        assert!(!environment.has(&all));
+        let (stamp, text) = all.stamp().unwrap();
+        fs::write(environment.folder().join(stamp), text).unwrap();
+        assert!(environment.has(&all));
+        assert!(!environment.has(&some), "others were asked for");
+
+        let incomplete = environment.folder().join(INCOMPLETE);
+        fs::write(&incomplete, "").unwrap();
+        assert!(!environment.has(&all), "another installation was cut off");
+        fs::remove_file(&incomplete).unwrap();
+        fs::write(&file, "numpy==1.1\n").unwrap();
+        assert!(!environment.has(&all), "other versions are wanted");
+        fs::remove_file(&file).unwrap();
+        assert!(!environment.has(&all));
+    }
+}

@@ -123,44 +123,70 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// Seconds of a call with `batch` inputs, for every round and every competitor that `takes_part`.
+    /// Seconds of a call with each number of inputs in `batches`, for every round and every competitor that `takes_part`.
     ///
     /// # Errors
     /// When a competitor fails.
-    pub fn measure(
+    pub fn measure<const N: usize>(
         &mut self,
         takes_part: impl Fn(Entrant) -> bool,
-        batch: usize,
+        batches: [usize; N],
         rounds: usize,
-    ) -> Result<Times> {
-        let mut turns = Vec::new();
-        for (entrant, competitor) in self.running.iter_mut().filter(|(entrant, _)| takes_part(*entrant)) {
-            progress(&format!("warming up {}, batch {batch}", competitor.name()));
-            let mut last = TURN;
-            for _ in 0..WARM_UP {
-                last = competitor.run(batch)?;
+    ) -> Result<[Times; N]> {
+        let mut turns: [Vec<Turn>; N] = std::array::from_fn(|_| Vec::new());
+        let mut field: Vec<&mut (Entrant, Competitor)> =
+            self.running.iter_mut().filter(|(entrant, _)| takes_part(*entrant)).collect();
+        for (batch, turns) in batches.into_iter().zip(&mut turns) {
+            for (_, competitor) in &mut field {
+                progress(&format!("warming up {}, batch {batch}", competitor.name()));
+                turns.push(Turn::warm_up(competitor, batch)?);
             }
-            let calls = (TURN / last).ceil().clamp(1.0, MOST_CALLS) as usize;
-            turns.push((*entrant, competitor, calls, Vec::with_capacity(rounds)));
         }
         for round in 0..rounds {
-            progress(&format!("batch {batch}, round {} of {rounds}", round + 1));
-            // There and back again: nobody always follows the same one.
-            turns.reverse();
-            for (_, competitor, calls, seconds) in &mut turns {
-                thread::sleep(PAUSE);
-                let mut sum = 0.0;
-                for _ in 0..*calls {
-                    sum += competitor.run(batch)?;
+            for (batch, turns) in batches.into_iter().zip(&mut turns) {
+                progress(&format!("round {} of {rounds}, batch {batch}", round + 1));
+                let mut order: Vec<_> = field.iter_mut().zip(turns).collect();
+                // There and back again: nobody always follows the same one.
+                if round % 2 == 1 {
+                    order.reverse();
                 }
-                seconds.push(sum / *calls as f64);
+                for ((_, competitor), turn) in order {
+                    thread::sleep(PAUSE);
+                    turn.take(competitor)?;
+                }
             }
         }
         progress("");
-        if rounds % 2 == 1 {
-            turns.reverse();
+        let entrants: Vec<Entrant> = field.iter().map(|(entrant, _)| *entrant).collect();
+        Ok(turns
+            .map(|turns| entrants.iter().copied().zip(turns.into_iter().map(|turn| turn.seconds)).collect()))
+    }
+}
+
+/// What a competitor does in each round, and how long a call took.
+struct Turn {
+    batch: usize,
+    calls: usize,
+    seconds: Vec<f64>,
+}
+
+impl Turn {
+    fn warm_up(competitor: &mut Competitor, batch: usize) -> Result<Self> {
+        let mut last = TURN;
+        for _ in 0..WARM_UP {
+            last = competitor.run(batch)?;
         }
-        Ok(turns.into_iter().map(|(entrant, _, _, seconds)| (entrant, seconds)).collect())
+        let calls = (TURN / last).ceil().clamp(1.0, MOST_CALLS) as usize;
+        Ok(Self { batch, calls, seconds: Vec::new() })
+    }
+
+    fn take(&mut self, competitor: &mut Competitor) -> Result<()> {
+        let mut sum = 0.0;
+        for _ in 0..self.calls {
+            sum += competitor.run(self.batch)?;
+        }
+        self.seconds.push(sum / self.calls as f64);
+        Ok(())
     }
 }
 

@@ -92,24 +92,22 @@ fn measure(model: &Model, tower: Tower, machine: &Machine, options: &Options) ->
         .into_iter()
         .filter(|comparison| is_selected(tower, &comparison.name, options))
         .collect();
-    println!("\n{} {tower}, batch {batch}, {threads} threads, {rounds} rounds", options.model);
+    println!("\n{} {tower}, batch {batch}, {threads} threads, {rounds} rounds\n", options.model);
 
     let most = BATCH_SIZES.into_iter().fold(batch, usize::max);
     let mut field = Field::new(model, tower, model.inputs(tower, most)?, threads);
     for entrant in comparisons.iter().flat_map(|comparison| [comparison.peer, comparison.subject]) {
         field.enter(entrant)?;
     }
-    let times = field.measure(|_| true, batch, rounds)?;
     if !comparisons.is_empty() {
-        println!("\n{}", report::speeds(&times, batch));
+        let [times] = field.measure(|_| true, [batch], rounds)?;
+        println!("{}", report::speeds(&times, batch));
         println!("{}", report::ratios(&comparisons, &times, machine));
     }
     if is_selected(tower, GROWTH, options) {
         comparisons::ours().try_for_each(|entrant| field.enter(entrant))?;
-        let ours = |entrant| matches!(entrant, Entrant::Ours(..));
-        let times =
-            BATCH_SIZES.map(|batch| field.measure(ours, batch, rounds.min(5)).map(|times| (batch, times)));
-        println!("{}", report::growth(&times.into_iter().collect::<Result<Vec<_>>>()?));
+        let times = field.measure(|entrant| matches!(entrant, Entrant::Ours(..)), BATCH_SIZES, rounds)?;
+        println!("{}", report::growth(&BATCH_SIZES, &times));
     }
     for (entrant, reason) in field.refused() {
         println!("not measured: {entrant}: {reason}");

@@ -53,27 +53,24 @@ pub fn ratios(comparisons: &[Comparison], times: &Times, machine: &Machine) -> S
     render(&["comparison", "ratio", "quartiles", "aim", "speed of"], &[3, 4], &rows)
 }
 
-/// How the time of a call grows with the batch, in milliseconds and as a multiple of the first column's.
-pub fn growth(times: &[(usize, Times)]) -> String {
-    let Some((_, first)) = times.first() else { return String::new() };
-    let median = |times: &Times, entrant: Entrant| {
-        let (_, seconds) = times.iter().find(|(found, _)| *found == entrant)?;
-        Summary::of(seconds).map(|summary| summary.median)
-    };
-    let heading: Vec<String> = times.iter().map(|(batch, _)| format!("batch {batch}: ms/call")).collect();
+/// How the time of a call grows with the batch: in milliseconds, and as a multiple of the first batch's, which is the
+/// median over the rounds.
+pub fn growth(batches: &[usize], times: &[Times]) -> String {
+    let Some(first) = times.first() else { return String::new() };
+    let heading: Vec<String> = batches.iter().map(|batch| format!("batch {batch}: ms/call")).collect();
     let heading: Vec<&str> = ["competitor"]
         .into_iter()
         .chain(heading.iter().flat_map(|title| [title.as_str(), "growth"]))
         .collect();
     let rows: Vec<Vec<String>> = first
         .iter()
-        .filter_map(|&(entrant, _)| {
-            let base = median(first, entrant)?;
-            let cells = times.iter().flat_map(|(_, times)| match median(times, entrant) {
-                Some(seconds) => [format!("{:.1}", seconds * 1e3), format!("x{:.2}", seconds / base)],
-                None => [String::new(), String::new()],
+        .map(|(entrant, base)| {
+            let cells = times.iter().filter_map(|times| {
+                let (_, seconds) = times.iter().find(|(found, _)| found == entrant)?;
+                let growth = Summary::of(&speedups(base, seconds))?.median;
+                Some([format!("{:.1}", Summary::of(seconds)?.median * 1e3), format!("x{growth:.2}")])
             });
-            Some([entrant.to_string()].into_iter().chain(cells).collect())
+            [entrant.to_string()].into_iter().chain(cells.flatten()).collect()
         })
         .collect();
     render(&heading, &[], &rows)
@@ -122,7 +119,7 @@ mod tests {
 
     #[test]
     fn growth_is_a_multiple_of_the_smallest_batch() {
-        let table = growth(&[(1, times(0.1)), (8, times(0.4))]);
+        let table = growth(&[1, 8], &[times(0.1), times(0.4)]);
         let words: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(words, ["openclip", "candle", "f32", "100.0", "x1.00", "400.0", "x4.00"]);
     }
