@@ -66,10 +66,8 @@ impl SessionMaker {
     /// How many sessions can be of use at once.
     pub fn useful_sessions(&self) -> usize {
         match self.options.device {
-            DeviceSpec::Cpu => self
-                .options
-                .threads
-                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            // However few threads a call has, calls may be as many as there are cores.
+            DeviceSpec::Cpu => std::thread::available_parallelism().map_or(1, usize::from),
             // A device runs one session at a time, and each would have the weights in its memory again.
             DeviceSpec::Cuda(_) | DeviceSpec::Metal => 1,
         }
