@@ -1,13 +1,12 @@
 //! Running graphs on ONNX Runtime, which is loaded while the program runs: recorded towers, and ONNX files.
 //!
 //! ```no_run
-//! use openclip_core::{ImageEncoder, backend::DeviceSpec};
+//! use openclip_core::{HostTensor, ImageEncoder, ImageInfo};
 //! use openclip_ort::runtime::{OrtImageEncoder, OrtOptions};
-//! # fn info() -> openclip_core::ImageInfo { unimplemented!() }
-//! # fn pixels() -> openclip_core::HostTensor { unimplemented!() }
 //!
-//! let encoder = OrtImageEncoder::from_file("vit-b-32/image.onnx".as_ref(), info(), &OrtOptions::default())?;
-//! let embeddings = encoder.encode(&pixels())?;
+//! let info = ImageInfo { image_size: [224, 224], embed_dim: 512 };
+//! let encoder = OrtImageEncoder::from_file("vit-b-32/image.onnx".as_ref(), info, &OrtOptions::default())?;
+//! let embeddings = encoder.encode(&HostTensor::zeros([1, 3, 224, 224]))?;
 //! # Ok::<(), openclip_core::Error>(())
 //! ```
 
