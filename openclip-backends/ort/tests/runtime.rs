@@ -209,6 +209,25 @@ fn files_that_are_something_else_are_named() {
 }
 
 #[test]
+fn claims_that_can_not_be_are_not_believed() {
+    let model = record_images(&RecordOptions::default()).unwrap();
+    for (axis, size, part) in
+        [(0, 1 << 40, "`batch`"), (0, 1 << 20, "too large"), (1, 1, "1 channels"), (2, 1 << 30, "`height`")]
+    {
+        let file =
+            foreign(&model, |message| set_dim(&mut message.graph.as_mut().unwrap().input[0], axis, size));
+        let error = OrtImageEncoder::from_file(&file.path, image_info(), &OrtOptions::default());
+        let error = error.err().map(|error| error.to_string()).unwrap_or_default();
+        // ONNX Runtime finds some of it by itself.
+        assert!(error.contains(part) || error.contains("visual.conv1"), "axis {axis}: {error}");
+    }
+    let model = record_texts(&RecordOptions::default()).unwrap();
+    let file = foreign(&model, |_| {});
+    let endless = TextInfo { context_length: usize::MAX, ..text_info() };
+    assert!(OrtTextEncoder::from_file(&file.path, endless, 0, &OrtOptions::default()).is_err());
+}
+
+#[test]
 fn weights_beside_the_file_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.onnx");

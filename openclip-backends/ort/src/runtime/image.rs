@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use openclip_core::{HostTensor, ImageEncoder, ImageInfo, Precision, Result, Taps};
+use openclip_core::{Error, HostTensor, ImageEncoder, ImageInfo, Precision, Result, Taps};
 
 use super::{
     OrtOptions,
@@ -22,8 +22,8 @@ impl OrtImageEncoder {
     /// The tower that `record` records. It is called again for intermediate activations, which need another graph.
     ///
     /// # Errors
-    /// Those of `record`; [`Error::Unsupported`](openclip_core::Error::Unsupported) when ONNX Runtime isn't found or
-    /// hasn't got the device; [`Error::Backend`](openclip_core::Error::Backend).
+    /// Those of `record`; [`Error::Unsupported`] when ONNX Runtime isn't found or
+    /// hasn't got the device; [`Error::Backend`].
     pub fn recorded(
         record: impl Fn(&RecordOptions) -> Result<OnnxModel> + Send + Sync + 'static,
         info: ImageInfo,
@@ -38,24 +38,31 @@ impl OrtImageEncoder {
     /// fixed one. What the file fixes goes before `info`.
     ///
     /// # Errors
-    /// As [`recorded`](Self::recorded), and [`Error::Config`](openclip_core::Error::Config) when the graph takes or gives
+    /// As [`recorded`](Self::recorded), and [`Error::Config`] when the graph takes or gives
     /// something else.
     pub fn from_file(path: &Path, info: ImageInfo, options: &OrtOptions) -> Result<Self> {
         let model = Model::file(path, options, Interface::of_images)?;
         let interface = model.interface();
-        let fixed = |axis: usize| interface.dims.get(axis).copied().flatten();
+        let origin = path.display().to_string();
+        if let Some(channels) = interface.fixed(1).filter(|&channels| channels != 3) {
+            let message = format!("the graph takes {channels} channels on axis 1; images are [N, 3, H, W]");
+            return Err(Error::config(origin, message));
+        }
         let [height, width] = info.image_size;
-        let info = ImageInfo {
-            image_size: [fixed(2).unwrap_or(height), fixed(3).unwrap_or(width)],
-            embed_dim: interface.embed_dim.unwrap_or(info.embed_dim),
-        };
-        Ok(Self { model, info })
+        let [height, width] = [interface.fixed(2).unwrap_or(height), interface.fixed(3).unwrap_or(width)];
+        let embed_dim = interface.embed_dim.unwrap_or(info.embed_dim);
+        interface.check_sizes(
+            &origin,
+            &[("channels", 3), ("height", height), ("width", width)],
+            embed_dim,
+        )?;
+        Ok(Self { model, info: ImageInfo { image_size: [height, width], embed_dim } })
     }
 
     /// A fact that the file has beside its graph, such as `logit_scale`.
     ///
     /// # Errors
-    /// [`Error::Backend`](openclip_core::Error::Backend).
+    /// [`Error::Backend`].
     pub fn metadata(&self, key: &str) -> Result<Option<String>> {
         self.model.metadata(key)
     }

@@ -1,13 +1,16 @@
 //! What a graph takes and gives, as far as an encoder has to know: for recorded towers, and for files from elsewhere that
 //! have the same purpose and perhaps other names.
 
-use openclip_core::{Error, Result};
+use openclip_core::{Error, Result, TowerConfig};
 use ort::{
     session::Session,
     value::{Outlet, TensorElementType, ValueType},
 };
 
 use crate::{IMAGE_EMBEDS, TEXT_EMBEDS};
+
+/// Values of a batch above which a file's claim about its input isn't believed.
+const LARGEST_INPUT: usize = 1 << 28;
 
 /// Integers that a graph takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +94,28 @@ impl Interface {
         })
     }
 
+    /// The size of an axis of the input, where it is fixed.
+    pub fn fixed(&self, axis: usize) -> Option<usize> {
+        self.dims.get(axis).copied().flatten()
+    }
+
     /// The number of rows of every batch, where it is fixed.
     pub fn batch(&self) -> Option<usize> {
-        self.dims.first().copied().flatten()
+        self.fixed(0)
+    }
+
+    /// Checks that a batch of such rows, and embeddings of that width, could exist: a file can claim any size.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming `model`.
+    pub fn check_sizes(&self, model: &str, row: &[(&str, usize)], embed_dim: usize) -> Result<()> {
+        let batch = ("batch", self.batch().unwrap_or(1));
+        TowerConfig::check_sizes(model, &[&[batch, ("embed_dim", embed_dim)], row].concat())?;
+        let values = row.iter().try_fold(batch.1, |values, (_, size)| values.checked_mul(*size));
+        match values {
+            Some(values) if values <= LARGEST_INPUT => Ok(()),
+            _ => Err(Error::config(model, format!("its input of {:?} is too large", self.dims))),
+        }
     }
 }
 

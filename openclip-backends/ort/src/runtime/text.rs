@@ -45,16 +45,20 @@ impl OrtTextEncoder {
     pub fn from_file(path: &Path, info: TextInfo, pad_id: u32, options: &OrtOptions) -> Result<Self> {
         let model = Model::file(path, options, Interface::of_texts)?;
         let interface = model.interface();
-        if let Some(length) = interface.dims.get(1).copied().flatten()
+        let origin = path.display().to_string();
+        if let Some(length) = interface.fixed(1)
             && length < info.context_length
         {
             let message = format!(
                 "the graph takes {length} tokens, the configuration's context_length is {}",
                 info.context_length
             );
-            return Err(Error::config(path.display().to_string(), message));
+            return Err(Error::config(origin, message));
         }
-        let info = TextInfo { embed_dim: interface.embed_dim.unwrap_or(info.embed_dim), ..info };
+        let embed_dim = interface.embed_dim.unwrap_or(info.embed_dim);
+        let length = interface.fixed(1).unwrap_or(info.context_length);
+        interface.check_sizes(&origin, &[("context_length", length)], embed_dim)?;
+        let info = TextInfo { embed_dim, ..info };
         Ok(Self { model, info, pad_id })
     }
 
@@ -84,7 +88,7 @@ impl TextEncoder for OrtTextEncoder {
         // Whoever looks inside wants to see all of it.
         let tokens = if taps.wants_nothing() { self.info.needed(tokens) } else { Cow::Borrowed(tokens) };
         let mut rows = Rows::texts(&tokens, self.pad_id);
-        if let Some(length) = self.model.interface().dims.get(1).copied().flatten() {
+        if let Some(length) = self.model.interface().fixed(1) {
             rows = rows.padded(length)?;
         }
         match taps.wants_nothing() {
