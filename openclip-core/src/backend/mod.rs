@@ -5,6 +5,7 @@
 //! at once ([`Eager`]) or record a graph, so models never look at values, and see the batch size as a [`Dim`] that
 //! they pass on and never read.
 
+pub mod composed;
 mod device;
 mod shapes;
 mod spec;
@@ -122,6 +123,31 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// An attention bias that hides padding: ids `[N, L] -> [N, 1, 1, L]`, `-inf` where the id is `pad_id`, else 0.
     fn padding_bias(&self, ids: &Self::Tensor, pad_id: u32) -> Result<Self::Tensor>;
+
+    /// `x + out_proj(attention(in_proj(norm(x))))`, where `in_proj` gives queries, keys and values side by side: the
+    /// attention branch of a plain pre-norm block, `[N, L, D] -> [N, L, D]`.
+    fn residual_attention(
+        &self,
+        x: &Self::Tensor,
+        norm: &Self::Norm,
+        in_proj: &Self::Linear,
+        spec: &AttentionSpec,
+        bias: Option<&Self::Tensor>,
+        out_proj: &Self::Linear,
+    ) -> Result<Self::Tensor> {
+        composed::residual_attention(self, x, norm, in_proj, spec, bias, out_proj)
+    }
+
+    /// `x + proj(fc(norm(x)))`: the MLP branch of a plain pre-norm block, `[.., D] -> [.., D]`.
+    fn residual_mlp(
+        &self,
+        x: &Self::Tensor,
+        norm: &Self::Norm,
+        fc: &Self::Linear,
+        proj: &Self::Linear,
+    ) -> Result<Self::Tensor> {
+        composed::residual_mlp(self, x, norm, fc, proj)
+    }
 }
 
 /// A backend that computes at once: values can be handed in and taken out.

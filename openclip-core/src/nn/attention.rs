@@ -3,7 +3,7 @@
 use super::{Keep, NormOptions};
 use crate::{
     Backend, Result, Weights,
-    backend::{AttentionSpec, BinaryOp, LinearSpec, Rearrange},
+    backend::{AttentionSpec, BinaryOp, LinearSpec, Rearrange, composed},
 };
 
 /// What self-attention consists of.
@@ -29,7 +29,6 @@ pub struct SelfAttentionSpec {
 pub struct SelfAttention<B: Backend> {
     spec: AttentionSpec,
     heads: usize,
-    width: usize,
     in_proj: B::Linear,
     qk_norm: Option<[B::Norm; 2]>,
     head_scale: Option<B::Tensor>,
@@ -51,7 +50,6 @@ impl<B: Backend> SelfAttention<B> {
         Ok(Self {
             spec: AttentionSpec::new(heads, head_width).causal(spec.causal),
             heads,
-            width,
             in_proj: backend.prepare_linear(w, &in_proj)?,
             qk_norm: match spec.qk_norm {
                 true => Some([prepare_norm("ln_q", head_width)?, prepare_norm("ln_k", head_width)?]),
@@ -69,6 +67,24 @@ impl<B: Backend> SelfAttention<B> {
         })
     }
 
+    /// `x + attention(norm(x))` of all tokens as one operation, where the layer is a plain one.
+    ///
+    /// # Shapes
+    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L, width]`.
+    ///
+    /// # Errors
+    /// As [`Backend`]'s methods.
+    pub fn forward_residual(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        norm: &B::Norm,
+        bias: Option<&B::Tensor>,
+    ) -> Option<Result<B::Tensor>> {
+        let plain = self.qk_norm.is_none() && self.head_scale.is_none() && self.inner_norm.is_none();
+        plain.then(|| backend.residual_attention(x, norm, &self.in_proj, &self.spec, bias, &self.out_proj))
+    }
+
     /// # Shapes
     /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L', width]`, the tokens of `keep`.
     ///
@@ -82,11 +98,7 @@ impl<B: Backend> SelfAttention<B> {
         keep: &Keep<B::Tensor>,
     ) -> Result<B::Tensor> {
         let packed = backend.linear(x, &self.in_proj)?;
-        let part = |index: usize| {
-            let (start, end) = (index * self.width, (index + 1) * self.width);
-            backend.slice(&packed, 2, &start.into(), &end.into())
-        };
-        let (mut q, mut k, v) = (part(0)?, part(1)?, part(2)?);
+        let [mut q, mut k, v] = composed::split_packed(backend, &packed)?;
         if let Some([norm_q, norm_k]) = &self.qk_norm {
             let by_head = |x: &B::Tensor, norm: &B::Norm| {
                 let split = backend.rearrange(x, Rearrange::SplitLast { parts: self.heads })?;

@@ -169,25 +169,53 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         bias: Option<&B::Tensor>,
         keep: &Keep<B::Tensor>,
     ) -> Result<B::Tensor> {
-        let residual = |x: &B::Tensor, mut branch: B::Tensor, scale: &Option<B::Tensor>| {
-            if let Some(scale) = scale {
-                branch = backend.binary(BinaryOp::Mul, &branch, scale)?;
+        let x = self.attention_branch(backend, x, bias, keep)?;
+        self.mlp_branch(backend, x)
+    }
+
+    fn attention_branch(
+        &self,
+        backend: &B,
+        x: B::Tensor,
+        bias: Option<&B::Tensor>,
+        keep: &Keep<B::Tensor>,
+    ) -> Result<B::Tensor> {
+        if matches!(keep, Keep::All) && self.ln_attn.is_none() && self.ls_1.is_none() {
+            let whole = self.attn.forward_residual(backend, &x, &self.ln_1, bias);
+            if let Some(whole) = whole {
+                return whole;
             }
-            backend.binary(BinaryOp::Add, x, &branch)
-        };
+        }
         let mut branch = self.attn.forward(backend, &backend.norm(&x, &self.ln_1)?, bias, keep)?;
         if let Some(norm) = &self.ln_attn {
             branch = backend.norm(&branch, norm)?;
         }
-        let x = residual(&keep.apply(backend, x)?, branch, &self.ls_1)?;
+        residual(backend, &keep.apply(backend, x)?, branch, &self.ls_1)
+    }
 
+    fn mlp_branch(&self, backend: &B, x: B::Tensor) -> Result<B::Tensor> {
+        if self.mlp_ln.is_none() && self.ls_2.is_none() {
+            return backend.residual_mlp(&x, &self.ln_2, &self.c_fc, &self.c_proj);
+        }
         let mut hidden = backend.linear(&backend.norm(&x, &self.ln_2)?, &self.c_fc)?;
         if let Some(norm) = &self.mlp_ln {
             hidden = backend.norm(&hidden, norm)?;
         }
-        let branch = backend.linear(&hidden, &self.c_proj)?;
-        residual(&x, branch, &self.ls_2)
+        residual(backend, &x, backend.linear(&hidden, &self.c_proj)?, &self.ls_2)
     }
+}
+
+/// `x + scale * branch`.
+fn residual<B: Backend>(
+    backend: &B,
+    x: &B::Tensor,
+    mut branch: B::Tensor,
+    scale: &Option<B::Tensor>,
+) -> Result<B::Tensor> {
+    if let Some(scale) = scale {
+        branch = backend.binary(BinaryOp::Mul, &branch, scale)?;
+    }
+    backend.binary(BinaryOp::Add, x, &branch)
 }
 
 /// Blocks of the deepest stack that is built: a bound on what a damaged configuration can ask for.

@@ -5,7 +5,7 @@ use openclip_core::{
     Backend, Dim, Dims, DisplayDims, Error, HostTensor, Precision, Result, TokenBatch, Weights,
     backend::{
         Activation, AttentionSpec, BinaryOp, Conv2dSpec, DeviceSpec, Eager, EmbeddingSpec, LinearSpec,
-        NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp, TokenPosition, WeightLayout,
+        NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp, TokenPosition, WeightLayout, composed,
     },
 };
 
@@ -42,6 +42,18 @@ impl CandleBackend {
     fn tensor(&self, value: HostTensor) -> Result<Tensor> {
         let dims = value.dims().to_vec();
         Tensor::from_vec(value.into_data(), dims, &self.device).map_err(failed("upload"))
+    }
+
+    /// The checked bias of an attention, for the kernels.
+    fn host_bias(
+        &self,
+        bias: Option<&Tensor>,
+        heads: usize,
+        q: &Tensor,
+        k: &Tensor,
+    ) -> Result<Option<HostTensor>> {
+        check_bias(bias, heads, q, k)?;
+        bias.map(|bias| self.download(bias)).transpose()
     }
 
     /// Reads a parameter as `f32`.
@@ -93,6 +105,23 @@ fn failed(op: &'static str) -> impl Fn(candle_core::Error) -> Error {
 
 fn dims3(op: &str, x: &Tensor, expected: &str) -> Result<(usize, usize, usize)> {
     x.dims3().map_err(|_| Error::shape(op, expected, format!("{:?}", x.dims())))
+}
+
+/// Checks that an attention bias broadcasts to `[N, heads, Lq, Lk]` for `q [N, Lq, D]`, `k [N, Lk, D]`.
+fn check_bias(bias: Option<&Tensor>, heads: usize, q: &Tensor, k: &Tensor) -> Result<()> {
+    let Some(bias) = bias else { return Ok(()) };
+    let (batch, queries, _) = dims3("attention", q, "q [N, Lq, D]")?;
+    let (_, keys, _) = dims3("attention", k, "k [N, Lk, D]")?;
+    let scores = [batch, heads, queries, keys];
+    let broadcasts =
+        bias.rank() == 4 && bias.dims().iter().zip(scores).all(|(&dim, size)| dim == 1 || dim == size);
+    match broadcasts {
+        true => Ok(()),
+        false => {
+            let expected = format!("to broadcast to {scores:?}");
+            Err(Error::shape("attention bias", expected, format!("{:?}", bias.dims())))
+        }
+    }
 }
 
 fn fixed(op: &str, dim: &Dim) -> Result<usize> {
@@ -172,7 +201,7 @@ impl Backend for CandleBackend {
 
     fn linear(&self, x: &Tensor, layer: &Linear) -> Result<Tensor> {
         let run = || match layer {
-            Linear::Packed(packed) => x.contiguous()?.apply_op1_no_bwd(&packed.as_ref()),
+            Linear::Packed(packed) => cpu::ops::linear(x, packed),
             Linear::Device { weight, bias, activation } => {
                 let y = x.contiguous()?.broadcast_matmul(weight)?;
                 let y = match bias {
@@ -215,7 +244,7 @@ impl Backend for CandleBackend {
 
     fn norm(&self, x: &Tensor, layer: &Norm) -> Result<Tensor> {
         let run = || match layer {
-            Norm::Rows(rows) => x.contiguous()?.apply_op1_no_bwd(&rows),
+            Norm::Rows(rows) => cpu::ops::norm(x, rows),
             Norm::Device { eps, weight, bias } => {
                 let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
                 let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
@@ -242,7 +271,7 @@ impl Backend for CandleBackend {
 
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let run = || match self.own_kernels {
-            true => x.contiguous()?.apply_op1_no_bwd(&cpu::Activate(activation)),
+            true => cpu::ops::activate(x, activation),
             false => portable::activate(x, activation),
         };
         run().map_err(failed("activate"))
@@ -266,7 +295,7 @@ impl Backend for CandleBackend {
         spec: &AttentionSpec,
         bias: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (batch, queries, width) = dims3("attention", q, "q [N, Lq, heads*E]")?;
+        let (batch, _, width) = dims3("attention", q, "q [N, Lq, heads*E]")?;
         let (key_batch, keys, key_width) = dims3("attention", k, "k [N, Lk, heads*E]")?;
         let (value_batch, values, value_width) = dims3("attention", v, "v [N, Lk, heads*V]")?;
         let heads = spec.heads;
@@ -280,21 +309,37 @@ impl Backend for CandleBackend {
             let found = format!("{:?}, {:?}, {:?}", q.dims(), k.dims(), v.dims());
             return Err(Error::shape("attention", expected, found));
         }
-        if let Some(bias) = bias {
-            let scores = [batch, heads, queries, keys];
-            let broadcasts = bias.rank() == 4
-                && bias.dims().iter().zip(scores).all(|(&dim, size)| dim == 1 || dim == size);
-            if !broadcasts {
-                let expected = format!("to broadcast to {scores:?}");
-                return Err(Error::shape("attention bias", expected, format!("{:?}", bias.dims())));
-            }
-        }
         if self.own_kernels {
-            let bias = bias.map(|bias| self.download(bias)).transpose()?;
-            let op = cpu::Attention { spec: *spec, bias };
-            return q.apply_op3_no_bwd(k, v, &op).map_err(failed("attention"));
+            let bias = self.host_bias(bias, heads, q, k)?;
+            return cpu::ops::attention([q, k, v], *spec, bias.as_ref()).map_err(failed("attention"));
         }
+        check_bias(bias, heads, q, k)?;
         portable::attention(q, k, v, spec, bias).map_err(failed("attention"))
+    }
+
+    fn residual_attention(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        in_proj: &Linear,
+        spec: &AttentionSpec,
+        bias: Option<&Tensor>,
+        out_proj: &Linear,
+    ) -> Result<Tensor> {
+        let (Norm::Rows(rows), Linear::Packed(packed), Linear::Packed(out)) = (norm, in_proj, out_proj) else {
+            return composed::residual_attention(self, x, norm, in_proj, spec, bias, out_proj);
+        };
+        let bias = self.host_bias(bias, spec.heads, x, x)?;
+        cpu::ops::residual_attention(x, rows, packed, *spec, bias.as_ref(), out).map_err(failed("attention"))
+    }
+
+    fn residual_mlp(&self, x: &Tensor, norm: &Norm, fc: &Linear, proj: &Linear) -> Result<Tensor> {
+        match (norm, fc, proj) {
+            (Norm::Rows(norm), Linear::Packed(fc), Linear::Packed(proj)) => {
+                cpu::ops::residual_mlp(x, norm, fc, proj).map_err(failed("mlp"))
+            }
+            _ => composed::residual_mlp(self, x, norm, fc, proj),
+        }
     }
 
     fn rearrange(&self, x: &Tensor, how: Rearrange) -> Result<Tensor> {

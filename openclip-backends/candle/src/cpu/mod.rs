@@ -1,35 +1,18 @@
-//! Kernels for the CPU, where candle's own are slow or lose accuracy: linear layers on packed weights, attention
-//! without copies of queries, keys and values, layer norm with a two-pass variance, vectorised activations.
+//! Kernels for the CPU: products with packed weights, attention without copies of queries, keys and values, layer norm
+//! with a two-pass variance, vectorised activations, and the branches of a residual block as one operation each.
 //!
-//! Each is a candle custom op without a backward pass, for inference only.
+//! For inference only: nothing here has a backward pass.
 
+mod activation;
+mod aligned;
 mod attention;
+mod gemm;
 mod linear;
-mod rows;
+mod matrix;
+mod norm;
+pub mod ops;
+mod scratch;
+mod threads;
 
-pub use attention::Attention;
 pub use linear::PackedLinear;
-pub use rows::{Activate, LayerNorm};
-
-use candle_core::{CpuStorage, Error, Layout, Result};
-
-/// The values of a contiguous `f32` tensor.
-fn contiguous<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let CpuStorage::F32(values) = storage else {
-        return Err(Error::UnsupportedDTypeForOp(storage.dtype(), op).bt());
-    };
-    match layout.contiguous_offsets().and_then(|(start, end)| values.get(start..end)) {
-        Some(values) => Ok(values),
-        None => Err(Error::RequiresContiguous { op }.bt()),
-    }
-}
-
-trait StorageDType {
-    fn dtype(&self) -> candle_core::DType;
-}
-
-impl StorageDType for CpuStorage {
-    fn dtype(&self) -> candle_core::DType {
-        candle_core::backend::BackendStorage::dtype(self)
-    }
-}
+pub use norm::LayerNorm;

@@ -1,0 +1,38 @@
+//! Vectors that start on a cache line, so that no load of a whole SIMD register touches two lines.
+
+use std::ops::{Deref, DerefMut};
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Values of a fixed number that start on a cache line.
+#[derive(Debug, Default)]
+pub struct AlignedVec<T> {
+    memory: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Copy + Default> AlignedVec<T> {
+    /// `len` default values.
+    pub fn new(len: usize) -> Self {
+        let spare = LINE / size_of::<T>();
+        let memory = vec![T::default(); len + spare];
+        let start = memory.as_ptr().align_offset(LINE).min(spare);
+        Self { memory, start, len }
+    }
+}
+
+impl<T> Deref for AlignedVec<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.memory[self.start..self.start + self.len]
+    }
+}
+
+impl<T> DerefMut for AlignedVec<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}

@@ -1,0 +1,205 @@
+//! The kernels as operations on candle's tensors.
+//!
+//! The two branches of a residual block are one operation each. With several inputs for each thread, a thread takes a few
+//! inputs through the whole branch: nobody waits for others between its layers, and what they hand on to each other
+//! stays in that thread's caches and memory. With fewer, all threads share each layer.
+
+use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
+use openclip_core::{HostTensor, backend::Activation, backend::AttentionSpec};
+use rayon::prelude::*;
+
+use super::{
+    activation,
+    attention::Attention,
+    linear::PackedLinear,
+    matrix::{Matrix, MatrixMut},
+    norm::LayerNorm,
+    scratch::Scratch,
+    threads::{TILE_ROWS, Threads, pieces, split_rows},
+};
+
+/// Values between the rows of an intermediate matrix, beyond their length: rows that lie a power of two apart would
+/// share the same few places of the first-level cache.
+const GAP: usize = 16;
+
+/// Runs `work` on the values of a contiguous tensor.
+fn read<R>(op: &'static str, x: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    work(values(op, &storage, layout)?)
+}
+
+/// The values of a tensor from its first one on.
+fn values<'a>(op: &'static str, storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(CpuStorage::F32(values)) => {
+            Ok(values.get(layout.start_offset()..).unwrap_or_default())
+        }
+        other => Err(Error::UnsupportedDTypeForOp(other.dtype(), op).bt()),
+    }
+}
+
+/// The number of rows of a tensor `[.., features]`.
+fn rows(op: &str, x: &Tensor, features: usize) -> Result<usize> {
+    match x.dims().split_last() {
+        Some((&last, others)) if last == features && features > 0 => Ok(others.iter().product()),
+        _ => candle_core::bail!("{op}: expected dimensions [.., {features}], found {:?}", x.dims()),
+    }
+}
+
+/// A new tensor of the dimensions of `x` with `last` features, computed by `work` in a matrix of `rows` rows.
+fn made(x: &Tensor, rows: usize, last: usize, work: impl FnOnce(MatrixMut)) -> Result<Tensor> {
+    let mut result = vec![0.0; rows * last];
+    work(MatrixMut::new(&mut result, rows, last, last));
+    let mut dims = x.dims().to_vec();
+    dims.pop();
+    dims.push(last);
+    Tensor::from_vec(result, dims, &Device::Cpu)
+}
+
+/// `[.., in] -> [.., out]`.
+pub fn linear(x: &Tensor, layer: &PackedLinear) -> Result<Tensor> {
+    let (inputs, rows) = (layer.inputs(), rows("linear", x, layer.inputs())?);
+    read("linear", x, |values| {
+        let x_rows = Matrix::new(values, rows, inputs, inputs);
+        made(x, rows, layer.outputs(), |target| layer.run(x_rows, target, false, Threads::All))
+    })
+}
+
+/// `[.., features] -> [.., features]`.
+pub fn norm(x: &Tensor, layer: &LayerNorm) -> Result<Tensor> {
+    let (features, rows) = (layer.features, rows("norm", x, layer.features)?);
+    read("norm", x, |values| {
+        let x_rows = Matrix::new(values, rows, features, features);
+        made(x, rows, features, |target| layer.run(x_rows, target, Threads::All))
+    })
+}
+
+/// Every value on its own.
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    read("activate", x, |values| {
+        let mut values = values.get(..x.elem_count()).unwrap_or_default().to_vec();
+        activation::activate(&mut values, activation);
+        Tensor::from_vec(values, x.dims(), &Device::Cpu)
+    })
+}
+
+/// `q [N, Lq, heads*E]`, `k [N, Lk, heads*E]`, `v [N, Lk, heads*V] -> [N, Lq, heads*V]`; slices of one tensor are read
+/// where they stand.
+pub fn attention(
+    [q, k, v]: [&Tensor; 3],
+    spec: AttentionSpec,
+    bias: Option<&HostTensor>,
+) -> Result<Tensor> {
+    let placed = |x: &Tensor| if x.stride().last() == Some(&1) { Ok(x.clone()) } else { x.contiguous() };
+    let (q, k, v) = (placed(q)?, placed(k)?, placed(v)?);
+    let (storages, layouts): (Vec<_>, Vec<_>) = [&q, &k, &v].map(|x| x.storage_and_layout()).into_iter().unzip();
+    let mut inputs = Vec::with_capacity(3);
+    for (storage, layout) in storages.iter().zip(&layouts) {
+        inputs.push((values("attention", storage, layout)?, *layout));
+    }
+    let matrix = |which: usize, input: usize| {
+        let (values, layout) = inputs[which];
+        let (dims, strides) = (layout.dims(), layout.stride());
+        Matrix::new(&values[input * strides[0]..], dims[1], dims[2], strides[1].max(dims[2]))
+    };
+    let (batch, queries, _) = q.dims3()?;
+    let op = Attention { spec, bias };
+    made(&q, batch * queries, v.dim(2)?, |target| {
+        // Heads are spread over the threads where there are fewer inputs than threads.
+        let threads = if batch >= Threads::All.count() { Threads::One } else { Threads::All };
+        let targets = split_rows(target, &pieces(batch * queries, batch));
+        targets.into_par_iter().enumerate().for_each(|(input, target)| {
+            op.run(input, matrix(0, input), matrix(1, input), matrix(2, input), target, threads);
+        });
+    })
+}
+
+/// `x + proj(fc(norm(x)))`.
+pub fn residual_mlp(x: &Tensor, norm: &LayerNorm, fc: &PackedLinear, proj: &PackedLinear) -> Result<Tensor> {
+    let (features, hidden, rows) = (norm.features, fc.outputs(), rows("mlp", x, norm.features)?);
+    if [fc.inputs(), proj.outputs(), proj.inputs()] != [features, features, hidden] {
+        candle_core::bail!("mlp: layers {} to {}, {} to {} for {features} features", fc.inputs(), fc.outputs(), proj.inputs(), proj.outputs());
+    }
+    let branch = |x: Matrix, mut target: MatrixMut, threads: Threads| {
+        let rows = x.rows();
+        let mut normed = Scratch::new(rows * (features + GAP));
+        norm.run(x, MatrixMut::new(&mut normed, rows, features, features + GAP), threads);
+        let mut activated = Scratch::new(rows * (hidden + GAP));
+        let place = MatrixMut::new(&mut activated, rows, hidden, hidden + GAP);
+        fc.run(Matrix::new(&normed, rows, features, features + GAP), place, false, threads);
+        (0..rows).for_each(|row| target.row(row).copy_from_slice(x.row(row)));
+        proj.run(Matrix::new(&activated, rows, hidden, hidden + GAP), target, true, threads);
+    };
+    read("mlp", x, |values| {
+        let x_rows = Matrix::new(values, rows, features, features);
+        made(x, rows, features, |target| {
+            let threads = Threads::All.count();
+            if rows < threads * TILE_ROWS / 2 {
+                return branch(x_rows, target, Threads::All);
+            }
+            let tiles = pieces(rows, rows.div_ceil(TILE_ROWS).next_multiple_of(threads));
+            let targets = split_rows(target, &tiles);
+            tiles.into_par_iter().zip(targets).for_each(|(rows, target)| {
+                branch(x_rows.part(rows, 0..features), target, Threads::One);
+            });
+        })
+    })
+}
+
+/// `x + out_proj(attention(in_proj(norm(x))))`.
+pub fn residual_attention(
+    x: &Tensor,
+    norm: &LayerNorm,
+    in_proj: &PackedLinear,
+    spec: AttentionSpec,
+    bias: Option<&HostTensor>,
+    out_proj: &PackedLinear,
+) -> Result<Tensor> {
+    let (batch, length, features) = x.dims3()?;
+    let packed = 3 * features;
+    if [norm.features, in_proj.inputs(), in_proj.outputs(), out_proj.inputs(), out_proj.outputs()]
+        != [features, features, packed, features, features]
+    {
+        candle_core::bail!("attention: layers for {} features, found {:?}", norm.features, x.dims());
+    }
+    let op = Attention { spec, bias };
+    let branch = |first: usize, x: Matrix, mut target: MatrixMut, threads: Threads| {
+        let rows = x.rows();
+        let mut normed = Scratch::new(rows * (features + GAP));
+        norm.run(x, MatrixMut::new(&mut normed, rows, features, features + GAP), threads);
+        let mut projected = Scratch::new(rows * (packed + GAP));
+        let place = MatrixMut::new(&mut projected, rows, packed, packed + GAP);
+        in_proj.run(Matrix::new(&normed, rows, features, features + GAP), place, false, threads);
+
+        // The place of the normed values is free again.
+        let mut attended = normed;
+        let inputs = pieces(rows, rows / length.max(1));
+        let targets = split_rows(MatrixMut::new(&mut attended, rows, features, features + GAP), &inputs);
+        let projected = Matrix::new(&projected, rows, packed, packed + GAP);
+        for (input, (rows, target)) in inputs.into_iter().zip(targets).enumerate() {
+            let part = |index: usize| projected.part(rows.clone(), index * features..(index + 1) * features);
+            op.run(first + input, part(0), part(1), part(2), target, threads);
+        }
+        (0..rows).for_each(|row| target.row(row).copy_from_slice(x.row(row)));
+        out_proj.run(Matrix::new(&attended, rows, features, features + GAP), target, true, threads);
+    };
+    read("attention", x, |values| {
+        let rows = batch * length;
+        let x_rows = Matrix::new(values, rows, features, features);
+        made(x, rows, features, |target| {
+            let threads = Threads::All.count();
+            // With few inputs, one left over for one thread would cost as much as all others together.
+            if length == 0 || batch < threads || (batch < 4 * threads && batch % threads != 0) {
+                return branch(0, x_rows, target, Threads::All);
+            }
+            let tiles = batch.div_ceil((TILE_ROWS / length).max(1)).next_multiple_of(threads);
+            let inputs = pieces(batch, tiles);
+            let tiles: Vec<_> = inputs.iter().map(|inputs| inputs.start * length..inputs.end * length).collect();
+            let targets = split_rows(target, &tiles);
+            (inputs, tiles, targets).into_par_iter().for_each(|(inputs, rows, target)| {
+                branch(inputs.start, x_rows.part(rows, 0..features), target, Threads::One);
+            });
+        })
+    })
+}

@@ -1,0 +1,128 @@
+//! How work is divided among threads.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::matrix::{Matrix, MatrixMut};
+
+/// Rows of a product that one thread works on at once: enough to use each panel of weights often, and few enough to stay
+/// in the second-level cache.
+pub const TILE_ROWS: usize = 128;
+/// Fewer rows than this aren't worth reading all weights for.
+const FEWEST_ROWS: usize = 32;
+
+/// Who does an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// The calling thread alone, while others do the same for other inputs.
+    One,
+    /// All threads of the pool.
+    All,
+}
+
+impl Threads {
+    /// Number of threads.
+    pub fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::All => rayon::current_num_threads(),
+        }
+    }
+
+    /// Runs `work` on parts of the rows.
+    pub fn rows(self, x: Matrix, target: MatrixMut, work: impl Fn(Matrix, MatrixMut) + Sync) {
+        match self {
+            Self::One => work(x, target),
+            Self::All => {
+                let pieces = pieces(x.rows(), self.count() * x.rows().div_ceil(TILE_ROWS * self.count()));
+                let targets = split_rows(target, &pieces);
+                pieces.into_par_iter().zip(targets).for_each(|(rows, target)| {
+                    work(x.part(rows, 0..x.columns()), target);
+                });
+            }
+        }
+    }
+
+    /// Runs `work` on a grid of parts of `rows` rows and `panels` panels of a product.
+    pub fn grid(
+        self,
+        rows: usize,
+        panels: usize,
+        width: usize,
+        target: MatrixMut,
+        work: impl Fn(Range<usize>, Range<usize>, MatrixMut) + Sync,
+    ) {
+        let threads = self.count();
+        if threads == 1 {
+            return work(0..rows, 0..panels, target);
+        }
+        let across = match rows.div_ceil(TILE_ROWS) {
+            many if many >= threads => many.next_multiple_of(threads),
+            _ => (rows / FEWEST_ROWS).clamp(1, threads),
+        };
+        // Several pieces for each thread, so that one that is held up doesn't hold up all.
+        let along = if across >= threads { 1 } else { (2 * threads).div_ceil(across) };
+        let (across, along) = (pieces(rows, across), pieces(panels, along));
+        let mut parts = Vec::with_capacity(across.len() * along.len());
+        for (rows, target) in across.iter().zip(split_rows(target, &across)) {
+            let mut rest = Some(target);
+            for panels in &along {
+                let Some(target) = rest.take() else { break };
+                let columns = (panels.len() * width).min(target.columns());
+                let (part, others) = target.split_columns(columns);
+                rest = Some(others);
+                parts.push((rows.clone(), panels.clone(), part));
+            }
+        }
+        parts.into_par_iter().for_each(|(rows, panels, target)| work(rows, panels, target));
+    }
+}
+
+/// `0..count` in at most `wanted` ranges, equal up to one.
+pub fn pieces(count: usize, wanted: usize) -> Vec<Range<usize>> {
+    let wanted = wanted.clamp(1, count.max(1));
+    (0..wanted).map(|piece| piece * count / wanted..(piece + 1) * count / wanted).collect()
+}
+
+/// The rows of `target` in ranges that follow each other.
+pub fn split_rows<'a>(target: MatrixMut<'a>, ranges: &[Range<usize>]) -> Vec<MatrixMut<'a>> {
+    let mut rest = Some(target);
+    ranges
+        .iter()
+        .filter_map(|range| {
+            let (part, others) = rest.take()?.split_rows(range.len());
+            rest = Some(others);
+            Some(part)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_everything_once() {
+        for (count, wanted) in [(0, 3), (1, 3), (7, 3), (12, 4), (5, 1), (3, 0)] {
+            let pieces = pieces(count, wanted);
+            assert!(pieces.len() <= wanted.max(1));
+            assert_eq!(pieces.iter().cloned().flatten().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_grid_covers_every_value_once() {
+        for (rows, columns) in [(1, 100), (50, 100), (200, 7), (1000, 33)] {
+            for threads in [Threads::One, Threads::All] {
+                let mut values = vec![0.0; rows * columns];
+                let target = MatrixMut::new(&mut values, rows, columns, columns);
+                threads.grid(rows, columns.div_ceil(16), 16, target, |rows, panels, mut target| {
+                    assert_eq!((target.rows(), target.columns() <= panels.len() * 16), (rows.len(), true));
+                    (0..target.rows()).for_each(|row| target.row(row).iter_mut().for_each(|value| *value += 1.0));
+                });
+                assert!(values.iter().all(|&value| value == 1.0), "{rows} x {columns}");
+            }
+        }
+    }
+}
