@@ -16,6 +16,9 @@ use crate::cpu::{
 
 /// Rows of the largest tile.
 const MOST_ROWS: usize = 12;
+/// Rows of a panel that are worked on together: 16 KiB of it, half of a small first-level cache, where a panel has 16
+/// columns.
+const DEPTH: usize = 256;
 /// Columns of the widest tile.
 const MOST_COLUMNS: usize = 32;
 
@@ -91,91 +94,146 @@ impl<W: PanelSource> Multiply<'_, W> {
             (self.target.rows(), self.target.columns()),
             "target of a product"
         );
-        if rows == 0 {
+        if rows == 0 || columns == 0 {
             return;
         }
-        let groups = rows.div_ceil(ROWS);
+        let last_panel = columns.div_ceil(width) - 1;
         let mut scratch = None;
         for index in self.panels.clone() {
             let panel = self.weights.panel(index, &mut scratch);
             assert_eq!(panel.len(), depth * width, "panel of a product");
+            let next = if index < last_panel { self.weights.stored(index + 1) } else { &[] };
             let start = index * width;
             let filled = width.min(columns - start);
             let mut bias = [0.0; MOST_COLUMNS];
             if let Some(values) = self.epilogue.bias {
                 bias[..filled].copy_from_slice(&values[start..start + filled]);
             }
-            // Groups of equal size, up to one row: a last one of a row or two would waste most of its registers.
-            for group in 0..groups {
-                let (from, to) = (group * rows / groups, (group + 1) * rows / groups);
-                let x = self.x.part(from..to, 0..depth);
-                if filled == width {
-                    let stride = self.target.stride();
-                    let target = self.target.as_mut_ptr(from, start - first_column);
-                    // SAFETY: rows `from..to` and columns `start..start + width` lie in the target.
-                    unsafe { self.tile::<I, ROWS, VECTORS>(isa, x, panel, &bias, target, stride) };
-                } else {
-                    let mut tile = [0.0; MOST_ROWS * MOST_COLUMNS];
-                    let columns = start - first_column..start - first_column + filled;
-                    for (row, tile) in (from..to).zip(tile.chunks_exact_mut(width)) {
-                        tile[..filled].copy_from_slice(&self.target.row(row)[columns.clone()]);
-                    }
-                    // SAFETY: the tile has room for `MOST_ROWS` rows of `width` columns.
-                    unsafe { self.tile::<I, ROWS, VECTORS>(isa, x, panel, &bias, tile.as_mut_ptr(), width) };
-                    for (row, tile) in (from..to).zip(tile.chunks_exact(width)) {
-                        self.target.row(row)[columns.clone()].copy_from_slice(&tile[..filled]);
-                    }
-                }
+            let place = start - first_column..start - first_column + filled;
+            if filled == width {
+                self.panel::<I, ROWS, VECTORS>(isa, panel, &bias, next, place.start);
+            } else {
+                self.last_panel::<I, ROWS, VECTORS>(isa, panel, &bias, place);
             }
         }
     }
 
-    /// # Safety
-    /// `target` has as many rows as `x`, `stride` apart, of `VECTORS` registers each.
+    /// All rows of `x` times a panel. They pass by a block of it that stays in the first-level cache while the next
+    /// panel is fetched from memory; what the target holds between two blocks stays in that cache too.
     #[inline(always)]
-    unsafe fn tile<I: Isa, const ROWS: usize, const VECTORS: usize>(
-        &self,
+    fn panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
         isa: I,
-        x: Matrix,
         panel: &[f32],
         bias: &[f32; MOST_COLUMNS],
-        target: *mut f32,
-        stride: usize,
+        next: &[u8],
+        column: usize,
     ) {
-        let accumulate = self.epilogue.accumulate;
-        macro_rules! rows {
-            ($($rows:literal)*) => {
-                match x.rows() {
-                    $($rows if const { $rows <= ROWS } => {
-                        // SAFETY: `x` has this many rows; the rest is the caller's promise.
-                        unsafe { tile::<I, $rows, VECTORS>(isa, x, panel, bias, target, stride, accumulate) }
-                    })*
-                    rows => unreachable!("a tile of {rows} rows"),
-                }
+        let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
+        let (blocks, groups) = (depth.div_ceil(DEPTH).max(1), rows.div_ceil(ROWS));
+        let stride = self.target.stride();
+        for block in 0..blocks {
+            let depths = block * depth / blocks..(block + 1) * depth / blocks;
+            let (first, last) = (block == 0, block + 1 == blocks);
+            let epilogue = Epilogue {
+                bias: last.then_some(bias.as_slice()),
+                accumulate: !first || self.epilogue.accumulate,
+                activation: self.epilogue.activation.filter(|_| last),
             };
+            let panel = &panel[depths.start * width..depths.end * width];
+            // Groups of equal size, up to one row: a last one of a row or two would waste most of its registers.
+            for group in 0..groups {
+                let (from, to) = (group * rows / groups, (group + 1) * rows / groups);
+                let (done, all) = (block * groups + group, blocks * groups);
+                prefetch(isa, &next[done * next.len() / all..(done + 1) * next.len() / all]);
+                let x = self.x.part(from..to, depths.clone());
+                let target = self.target.as_mut_ptr(from, column);
+                // SAFETY: rows `from..to` and `width` columns from `column` on lie in the target.
+                unsafe { any_tile::<I, ROWS, VECTORS>(isa, x, panel, epilogue, target, stride) };
+            }
         }
-        rows!(1 2 3 4 5 6 7 8 9 10 11 12);
-        if let Some(activation) = self.epilogue.activation {
-            // SAFETY: as above.
-            with_activation!(activation, op => unsafe {
-                activate::<I, VECTORS>(isa, &op, target, x.rows(), stride)
-            });
+    }
+
+    /// All rows of `x` times the last panel, which has fewer columns than a tile.
+    #[inline(always)]
+    fn last_panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        isa: I,
+        panel: &[f32],
+        bias: &[f32; MOST_COLUMNS],
+        columns: Range<usize>,
+    ) {
+        let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
+        let groups = rows.div_ceil(ROWS);
+        let epilogue = Epilogue { bias: Some(bias), ..self.epilogue };
+        for group in 0..groups {
+            let (from, to) = (group * rows / groups, (group + 1) * rows / groups);
+            let mut tile = [0.0; MOST_ROWS * MOST_COLUMNS];
+            for (row, tile) in (from..to).zip(tile.chunks_exact_mut(width)) {
+                tile[..columns.len()].copy_from_slice(&self.target.row(row)[columns.clone()]);
+            }
+            let x = self.x.part(from..to, 0..depth);
+            // SAFETY: the tile has room for `MOST_ROWS` rows of `width` columns.
+            unsafe { any_tile::<I, ROWS, VECTORS>(isa, x, panel, epilogue, tile.as_mut_ptr(), width) };
+            for (row, tile) in (from..to).zip(tile.chunks_exact(width)) {
+                self.target.row(row)[columns.clone()].copy_from_slice(&tile[..columns.len()]);
+            }
         }
     }
 }
 
+/// Asks for memory that will be read soon.
+#[inline(always)]
+fn prefetch<I: Isa>(isa: I, bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        isa.u8().prefetch(line.as_ptr());
+    }
+}
+
+/// The tile of as many rows as `x` has, at most `ROWS`.
+///
 /// # Safety
-/// `x` has `ROWS` rows; `target` has `ROWS` rows, `stride` apart, of `VECTORS` registers each; `panel` has as many rows as
-/// `x` has columns, of `VECTORS` registers each.
+/// `target` has as many rows as `x`, `stride` apart, of `VECTORS` registers each; `panel` has as many rows as `x` has
+/// columns, of `VECTORS` registers each; the epilogue's bias has `VECTORS` registers.
+#[inline(always)]
+unsafe fn any_tile<I: Isa, const ROWS: usize, const VECTORS: usize>(
+    isa: I,
+    x: Matrix,
+    panel: &[f32],
+    epilogue: Epilogue,
+    target: *mut f32,
+    stride: usize,
+) {
+    macro_rules! rows {
+        ($($rows:literal)*) => {
+            match x.rows() {
+                $($rows if const { $rows <= ROWS } => {
+                    // SAFETY: `x` has this many rows; the rest is the caller's promise.
+                    unsafe { tile::<I, $rows, VECTORS>(isa, x, panel, epilogue, target, stride) }
+                })*
+                rows => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    rows!(1 2 3 4 5 6 7 8 9 10 11 12);
+    if let Some(activation) = epilogue.activation {
+        // SAFETY: the caller's promise.
+        with_activation!(activation, op => unsafe {
+            activate::<I, VECTORS>(isa, &op, target, x.rows(), stride)
+        });
+    }
+}
+
+/// # Safety
+/// As [`any_tile`], and `x` has `ROWS` rows.
 #[inline(always)]
 unsafe fn tile<I: Isa, const ROWS: usize, const VECTORS: usize>(
     isa: I,
     x: Matrix,
     panel: &[f32],
-    bias: &[f32; MOST_COLUMNS],
+    epilogue: Epilogue,
     target: *mut f32,
     stride: usize,
-    accumulate: bool,
 ) {
     let ops = isa.f32();
     let lanes = ops.len();
@@ -199,12 +257,14 @@ unsafe fn tile<I: Isa, const ROWS: usize, const VECTORS: usize>(
         }
     }
     for (row, sums) in sums.into_iter().enumerate() {
-        for (vector, sum) in sums.into_iter().enumerate() {
-            // SAFETY: the target has this row and this register, and the bias `MOST_COLUMNS` values.
+        for (vector, mut sum) in sums.into_iter().enumerate() {
+            // SAFETY: target and bias have this register.
             unsafe {
                 let place = target.add(row * stride + vector * lanes);
-                let mut sum = ops.add(sum, ops.load_ptr(bias.as_ptr().add(vector * lanes)));
-                if accumulate {
+                if let Some(bias) = epilogue.bias {
+                    sum = ops.add(sum, ops.load_ptr(bias.as_ptr().add(vector * lanes)));
+                }
+                if epilogue.accumulate {
                     sum = ops.add(sum, ops.load_ptr(place));
                 }
                 ops.store_ptr(sum, place);

@@ -68,6 +68,11 @@ impl PanelSource for Operand {
         self.width
     }
 
+    fn stored(&self, _: usize) -> &[u8] {
+        // It has just been written, so it's in a cache.
+        &[]
+    }
+
     fn panel<'a>(&'a self, index: usize, _: &'a mut Option<Scratch>) -> &'a [f32] {
         let len = self.depth * self.width;
         &self.values[index * len..][..len]

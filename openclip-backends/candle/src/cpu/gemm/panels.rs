@@ -29,6 +29,9 @@ pub trait PanelSource: Sync {
     /// Columns of a panel.
     fn width(&self) -> usize;
 
+    /// The memory that the panel `index` is made of, to be fetched early.
+    fn stored(&self, index: usize) -> &[u8];
+
     /// The panel `index`, `[K, width]`. One that isn't stored like that is made in the scratch memory.
     fn panel<'a>(&'a self, index: usize, scratch: &'a mut Option<Scratch>) -> &'a [f32];
 }
@@ -78,6 +81,12 @@ impl<T: Copy + Default + Send + Sync> Panels<T> {
     }
 }
 
+/// The memory of numbers.
+fn bytes<T>(values: &[T]) -> &[u8] {
+    // SAFETY: panels hold numbers, which have no padding, and any byte is a `u8`.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
 impl PanelSource for Panels {
     fn depth(&self) -> usize {
         self.depth
@@ -89,6 +98,10 @@ impl PanelSource for Panels {
 
     fn width(&self) -> usize {
         self.width
+    }
+
+    fn stored(&self, index: usize) -> &[u8] {
+        bytes(self.at(index))
     }
 
     fn panel<'a>(&'a self, index: usize, _: &'a mut Option<Scratch>) -> &'a [f32] {
