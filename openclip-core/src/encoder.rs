@@ -322,8 +322,10 @@ impl<B: Eager> ImageEncoder for EagerImageEncoder<B> {
         if pixels.dims().first() == Some(&0) {
             return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
-        let input = self.backend.upload(pixels)?;
-        run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
+        self.backend.run(|| {
+            let input = self.backend.upload(pixels)?;
+            run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
+        })
     }
 }
 
@@ -357,8 +359,10 @@ impl<B: Eager> TextEncoder for EagerTextEncoder<B> {
         }
         // Whoever looks inside wants to see all of it.
         let tokens = if taps.wants_nothing() { self.info.needed(tokens) } else { Cow::Borrowed(tokens) };
-        let input = self.backend.upload_tokens(&tokens)?;
-        run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
+        self.backend.run(|| {
+            let input = self.backend.upload_tokens(&tokens)?;
+            run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
+        })
     }
 }
 

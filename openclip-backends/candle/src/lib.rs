@@ -20,5 +20,6 @@
 mod backend;
 mod cpu;
 mod device;
+mod pool;
 
 pub use backend::CandleBackend;

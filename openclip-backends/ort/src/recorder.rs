@@ -68,15 +68,16 @@ impl OnnxRecorder {
     /// An empty recording of a model that computes in `precision`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for bfloat16, which ONNX Runtime hasn't got on processors.
+    /// [`Error::Unsupported`] for bfloat16, which ONNX Runtime hasn't got on processors, and for integer weights alone.
     pub fn new(precision: Precision) -> Result<Self> {
-        if precision == Precision::Bf16 {
-            return Err(Error::Unsupported {
-                backend: "ort",
-                message: "precision bf16 is not available: most of ONNX Runtime's operators don't take it; \
-                          use f32, f16 or int8"
-                    .to_owned(),
-            });
+        let reason = match precision {
+            Precision::F32 | Precision::F16 | Precision::Int8 => None,
+            Precision::Bf16 => Some("most of ONNX Runtime's operators don't take it"),
+            Precision::Int8Weights => Some("ONNX Runtime's operator for it is slower than f32"),
+        };
+        if let Some(reason) = reason {
+            let message = format!("precision {precision} is not available: {reason}; use f32, f16 or int8");
+            return Err(Error::Unsupported { backend: "ort", message });
         }
         Ok(Self { graph: Mutex::default(), precision })
     }

@@ -24,13 +24,12 @@ impl Kinds {
             Precision::F32 => (Kind::Float, true),
             Precision::F16 => (Kind::Half, cpu_multiplies_f16()),
             Precision::Bf16 => (Kind::BFloat16, cpu_multiplies_bf16()),
-            Precision::Int8 => {
-                return Err(Error::Unsupported {
-                    backend: "tch",
-                    message: "precision int8 is not available: libtorch quantises whole models with tools of its own, \
-                              not single layers; use --precision bf16, or --backend ort for int8"
-                        .to_owned(),
-                });
+            Precision::Int8 | Precision::Int8Weights => {
+                let message = format!(
+                    "precision {precision} is not available: libtorch quantises whole models with tools of its own, not \
+                     single layers; use --precision bf16, or --backend candle for {precision}"
+                );
+                return Err(Error::Unsupported { backend: "tch", message });
             }
         };
         let product = if native || device != Device::Cpu { storage } else { Kind::Float };

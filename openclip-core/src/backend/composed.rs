@@ -47,8 +47,7 @@ pub fn split_packed<B: Backend>(backend: &B, packed: &B::Tensor) -> Result<[B::T
         [_, _, Dim::Fixed(width)] if width.is_multiple_of(3) => width / 3,
         _ => return Err(Error::shape("attention", "[N, L, 3*D]", DisplayDims(&dims))),
     };
-    let part = |index: usize| {
-        backend.slice(packed, 2, &Dim::Fixed(index * width), &Dim::Fixed((index + 1) * width))
-    };
+    let part =
+        |index: usize| backend.slice(packed, 2, &Dim::Fixed(index * width), &Dim::Fixed((index + 1) * width));
     Ok([part(0)?, part(1)?, part(2)?])
 }

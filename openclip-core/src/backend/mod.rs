@@ -152,6 +152,11 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
 /// A backend that computes at once: values can be handed in and taken out.
 pub trait Eager: Backend {
+    /// Runs a forward pass on the threads that are meant for it.
+    fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
     /// Moves a host tensor to the device, in the backend's precision.
     fn upload(&self, value: &HostTensor) -> Result<Self::Tensor>;
 

@@ -16,11 +16,13 @@ pub enum Precision {
     Bf16,
     /// 8-bit integer weights and activations, 32-bit integer accumulation.
     Int8,
+    /// 8-bit integer weights, `f32` arithmetic: where memory counts more than speed.
+    Int8Weights,
 }
 
 impl Precision {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::Int8];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Int8Weights];
 }
 
 impl fmt::Display for Precision {
@@ -30,6 +32,7 @@ impl fmt::Display for Precision {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+            Self::Int8Weights => "int8-weights",
         })
     }
 }
@@ -43,8 +46,9 @@ impl FromStr for Precision {
             "f16" | "fp16" => Ok(Self::F16),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
+            "int8-weights" => Ok(Self::Int8Weights),
             _ => Err(Error::InvalidArgument(format!(
-                "unknown precision `{text}`: choose f32, f16, bf16 or int8"
+                "unknown precision `{text}`: choose f32, f16, bf16, int8 or int8-weights"
             ))),
         }
     }
@@ -261,6 +265,11 @@ impl Conv2dSpec {
     /// The non-overlapping convolution that cuts an image into patches, without bias.
     pub fn patches(in_channels: usize, out_channels: usize, patch: [usize; 2]) -> Self {
         Self { stride: patch, bias: false, ..Self::new(in_channels, out_channels, patch) }
+    }
+
+    /// Whether it cuts an image into patches that neither overlap nor leave gaps.
+    pub fn is_patches(&self) -> bool {
+        self.kernel == self.stride && self.padding == [0, 0] && self.groups == 1
     }
 }
 

@@ -73,9 +73,8 @@ pub struct BackendOptions {
     pub device: DeviceSpec,
     /// The precision.
     pub precision: Precision,
-    /// Threads that share the work of one operation; all cores where nothing is said. candle and libtorch have one pool of
-    /// threads for the process: the number that was set last holds for libtorch, and candle's is rayon's global pool, whose
-    /// size the application sets before it is first used.
+    /// Threads that share the work of one operation; all cores where nothing is said. libtorch has one pool of threads for
+    /// the process: the number that was set last holds for it.
     pub threads: Option<usize>,
 }
 
@@ -105,7 +104,11 @@ impl BackendOptions {
 
     #[cfg(feature = "candle")]
     pub(super) fn candle(&self) -> Result<openclip_candle::CandleBackend> {
-        openclip_candle::CandleBackend::new(self.device, self.precision)
+        let backend = openclip_candle::CandleBackend::new(self.device, self.precision)?;
+        match self.threads {
+            Some(threads) => backend.with_threads(threads),
+            None => Ok(backend),
+        }
     }
 
     #[cfg(feature = "tch")]

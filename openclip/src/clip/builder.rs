@@ -74,8 +74,7 @@ impl ClipBuilder {
         self
     }
 
-    /// Threads that share the work of one operation on libtorch and ONNX Runtime; all cores where nothing is said. candle
-    /// uses rayon's global pool.
+    /// Threads that share the work of one operation; all cores where nothing is said.
     pub fn threads(mut self, threads: usize) -> Self {
         self.backend.threads = Some(threads.max(1));
         self

@@ -27,7 +27,7 @@ impl Tolerance {
             Precision::F32 => (2e-5, 0.999_999),
             Precision::F16 => (f64::INFINITY, 0.9999),
             Precision::Bf16 => (f64::INFINITY, 0.999),
-            Precision::Int8 => (f64::INFINITY, 0.99),
+            Precision::Int8 | Precision::Int8Weights => (f64::INFINITY, 0.99),
         };
         Self { difference, cosine }
     }

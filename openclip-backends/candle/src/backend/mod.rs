@@ -1,5 +1,7 @@
 //! The implementation of the seam over candle's tensors.
 
+use std::sync::Arc;
+
 use candle_core::{D, DType, Device, Tensor};
 use openclip_core::{
     Backend, Dim, Dims, DisplayDims, Error, HostTensor, Precision, Result, TokenBatch, Weights,
@@ -9,7 +11,9 @@ use openclip_core::{
     },
 };
 
-use crate::{cpu, device};
+use rayon::ThreadPool;
+
+use crate::{cpu, device, pool};
 
 mod portable;
 #[cfg(test)]
@@ -19,8 +23,11 @@ mod tests;
 #[derive(Clone, Debug)]
 pub struct CandleBackend {
     device: Device,
+    precision: Precision,
     /// Whether the kernels for the CPU are used where there are any.
     own_kernels: bool,
+    /// Threads of the kernels; rayon's global pool where there is none.
+    pool: Option<Arc<ThreadPool>>,
 }
 
 impl CandleBackend {
@@ -29,14 +36,24 @@ impl CandleBackend {
     /// # Errors
     /// [`Error::Unsupported`] when the device isn't there or the precision isn't available on it.
     pub fn new(device: DeviceSpec, precision: Precision) -> Result<Self> {
-        if precision != Precision::F32 {
-            return Err(Error::Unsupported {
-                backend: "candle",
-                message: format!("precision {precision} is not available on {device}: use --precision f32"),
-            });
-        }
+        let unsupported = |message: String| Err(Error::Unsupported { backend: "candle", message });
+        let device_spec = device;
         let device = device::open(device)?;
-        Ok(Self { own_kernels: device.is_cpu(), device })
+        if precision != Precision::F32 && !device.is_cpu() {
+            return unsupported(format!(
+                "precision {precision} is not available on {device_spec}: use --precision f32"
+            ));
+        }
+        Ok(Self { own_kernels: device.is_cpu(), device, precision, pool: None })
+    }
+
+    /// With a number of threads of its own on the CPU. Backends with the same number share them.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the threads can't be started.
+    pub fn with_threads(mut self, threads: usize) -> Result<Self> {
+        self.pool = Some(pool::of(threads).map_err(|error| Error::backend("threads", error))?);
+        Ok(self)
     }
 
     fn tensor(&self, value: HostTensor) -> Result<Tensor> {
@@ -54,6 +71,20 @@ impl CandleBackend {
     ) -> Result<Option<HostTensor>> {
         check_bias(bias, heads, q, k)?;
         bias.map(|bias| self.download(bias)).transpose()
+    }
+
+    /// Packs a linear layer for the CPU.
+    fn packed(
+        &self,
+        w: &Weights,
+        spec: &LinearSpec,
+        weight: &HostTensor,
+        bias: Option<HostTensor>,
+    ) -> Result<cpu::PackedLinear> {
+        cpu::PackedLinear::new(spec, weight, bias, self.precision).map_err(|message| Error::Unsupported {
+            backend: "candle",
+            message: format!("{}: {message}", w.path(&spec.weight.name)),
+        })
     }
 
     /// Reads a parameter as `f32`.
@@ -78,10 +109,23 @@ pub enum Linear {
 }
 
 /// A convolution.
-pub struct Conv2d {
-    spec: Conv2dSpec,
-    weight: Tensor,
-    bias: Option<Tensor>,
+pub enum Conv2d {
+    /// Non-overlapping patches, for the CPU.
+    Patches {
+        /// Height and width of a patch.
+        patch: [usize; 2],
+        /// From a patch's values, channel by channel, to its features.
+        layer: Box<cpu::PackedLinear>,
+    },
+    /// Any other, or on another device.
+    Device {
+        /// What it is.
+        spec: Conv2dSpec,
+        /// `[out, in / groups, kernel_h, kernel_w]`.
+        weight: Tensor,
+        /// `[out]`.
+        bias: Option<Tensor>,
+    },
 }
 
 /// Normalisation parameters, as slices for the CPU or on a device.
@@ -146,8 +190,7 @@ impl Backend for CandleBackend {
     fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Linear> {
         let (weight, bias) = spec.read(w)?;
         if self.own_kernels {
-            let packed = cpu::PackedLinear::new(&weight, spec.layout, bias, spec.activation);
-            return Ok(Linear::Packed(Box::new(packed)));
+            return Ok(Linear::Packed(Box::new(self.packed(w, spec, &weight, bias)?)));
         }
         let weight = self.tensor(weight)?;
         let weight = match spec.layout {
@@ -161,12 +204,21 @@ impl Backend for CandleBackend {
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
         let [height, width] = spec.kernel;
         let dims = [spec.out_channels, spec.in_channels / spec.groups.max(1), height, width];
-        let weight = self.tensor(self.read(w, "weight", &dims)?)?;
+        let weight = self.read(w, "weight", &dims)?;
         let bias = match spec.bias {
-            true => Some(self.tensor(self.read(w, "bias", &[spec.out_channels])?)?),
+            true => Some(self.read(w, "bias", &[spec.out_channels])?),
             false => None,
         };
-        Ok(Conv2d { spec: spec.clone(), weight, bias })
+        if self.own_kernels && spec.is_patches() {
+            let inputs = spec.in_channels * height * width;
+            let linear = LinearSpec::new(inputs, spec.out_channels).unquantized();
+            let linear = LinearSpec { activation: spec.activation, ..linear };
+            let weight = weight.reshape([spec.out_channels, inputs])?;
+            let layer = Box::new(self.packed(w, &linear, &weight, bias)?);
+            return Ok(Conv2d::Patches { patch: spec.kernel, layer });
+        }
+        let bias = bias.map(|bias| self.tensor(bias)).transpose()?;
+        Ok(Conv2d::Device { spec: spec.clone(), weight: self.tensor(weight)?, bias })
     }
 
     fn prepare_norm(&self, w: &Weights, spec: &NormSpec) -> Result<Norm> {
@@ -188,7 +240,14 @@ impl Backend for CandleBackend {
     }
 
     fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Tensor> {
-        self.tensor(self.read(w, "weight", &[spec.count, spec.features])?)
+        let table = self.tensor(self.read(w, "weight", &[spec.count, spec.features])?)?;
+        let stored = match self.precision {
+            Precision::F32 => DType::F32,
+            // A table costs no time, but memory.
+            Precision::F16 | Precision::Int8 | Precision::Int8Weights => DType::F16,
+            Precision::Bf16 => DType::BF16,
+        };
+        table.to_dtype(stored).map_err(failed("embedding"))
     }
 
     fn param(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<Tensor> {
@@ -218,25 +277,29 @@ impl Backend for CandleBackend {
     }
 
     fn conv2d(&self, x: &Tensor, layer: &Conv2d) -> Result<Tensor> {
+        let (spec, weight, bias) = match layer {
+            Conv2d::Patches { patch, layer } => {
+                return cpu::ops::patches(x, *patch, layer).map_err(failed("conv2d"));
+            }
+            Conv2d::Device { spec, weight, bias } => (spec, weight, bias),
+        };
         let run = || {
-            let Conv2dSpec { kernel, stride, padding, groups, .. } = layer.spec;
-            let [pad_y, pad_x] = padding;
+            let Conv2dSpec { kernel, stride, padding: [pad_y, pad_x], groups, .. } = *spec;
             let x = x.pad_with_zeros(2, pad_y, pad_y)?.pad_with_zeros(3, pad_x, pad_x)?;
-            let y = if kernel == stride && padding == [0, 0] && groups == 1 {
-                portable::patches(&x, kernel, &layer.weight)?
+            let y = if spec.is_patches() {
+                portable::patches(&x, kernel, weight)?
             } else if stride[0] == stride[1] {
-                x.conv2d(&layer.weight, 0, stride[0], 1, groups)?
+                x.conv2d(weight, 0, stride[0], 1, groups)?
             } else {
                 candle_core::bail!("steps {stride:?} differ by axis")
             };
-            let y = match &layer.bias {
-                Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
-                None => y,
-            };
-            Ok(y)
+            match bias {
+                Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
+                None => Ok(y),
+            }
         };
         let y = run().map_err(failed("conv2d"))?;
-        match layer.spec.activation {
+        match spec.activation {
             Some(activation) => self.activate(&y, activation),
             None => Ok(y),
         }
@@ -264,7 +327,8 @@ impl Backend for CandleBackend {
     fn embed(&self, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
         let run = || {
             let (rows, length) = ids.dims2()?;
-            table.index_select(&ids.flatten_all()?, 0)?.reshape((rows, length, table.dim(1)?))
+            let rows_of_table = table.index_select(&ids.flatten_all()?, 0)?.to_dtype(DType::F32)?;
+            rows_of_table.reshape((rows, length, table.dim(1)?))
         };
         run().map_err(failed("embed"))
     }
@@ -326,7 +390,8 @@ impl Backend for CandleBackend {
         bias: Option<&Tensor>,
         out_proj: &Linear,
     ) -> Result<Tensor> {
-        let (Norm::Rows(rows), Linear::Packed(packed), Linear::Packed(out)) = (norm, in_proj, out_proj) else {
+        let (Norm::Rows(rows), Linear::Packed(packed), Linear::Packed(out)) = (norm, in_proj, out_proj)
+        else {
             return composed::residual_attention(self, x, norm, in_proj, spec, bias, out_proj);
         };
         let bias = self.host_bias(bias, spec.heads, x, x)?;
@@ -357,8 +422,9 @@ impl Backend for CandleBackend {
             },
             Rearrange::Transpose(a, b) => x.transpose(a, b),
             Rearrange::SpatialToTokens => {
-                x.dims4()?;
-                x.flatten_from(2)?.transpose(1, 2)
+                let (batch, channels, height, width) = x.dims4()?;
+                // Nothing is moved where the values lie in this order already.
+                x.permute((0, 2, 3, 1))?.contiguous()?.reshape((batch, height * width, channels))
             }
             Rearrange::TokensToSpatial { height, width } => {
                 let (batch, _, channels) = x.dims3()?;
@@ -462,6 +528,15 @@ impl Backend for CandleBackend {
 }
 
 impl Eager for CandleBackend {
+    fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            _ if !self.own_kernels => work(),
+            Some(pool) => pool.install(work),
+            // On a thread of the global pool, too: whoever shares out work from elsewhere sleeps until it is done.
+            None => rayon::scope(|_| work()),
+        }
+    }
+
     fn upload(&self, value: &HostTensor) -> Result<Tensor> {
         Tensor::from_slice(value.data(), value.dims(), &self.device).map_err(failed("upload"))
     }

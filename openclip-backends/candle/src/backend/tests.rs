@@ -158,11 +158,14 @@ fn patches_are_a_convolution() {
     let spec = Conv2dSpec { bias: true, ..Conv2dSpec::patches(3, 5, [4, 4]) };
     let backend = kernels();
     let layer = backend.prepare_conv2d(&weights(), &spec).unwrap();
+    let Conv2d::Device { weight, bias, .. } = portable().prepare_conv2d(&weights(), &spec).unwrap() else {
+        panic!("only the kernels pack patches");
+    };
     // 2 columns and 3 rows are left over and don't count.
     let x = backend.upload(&sample(&[2, 3, 15, 18], 2)).unwrap();
     let ours = backend.download(&backend.conv2d(&x, &layer).unwrap()).unwrap();
-    let plain = x.conv2d(&layer.weight, 0, 4, 1, 1).unwrap();
-    let bias = layer.bias.unwrap().reshape((1, (), 1, 1)).unwrap();
+    let plain = x.conv2d(&weight, 0, 4, 1, 1).unwrap();
+    let bias = bias.unwrap().reshape((1, (), 1, 1)).unwrap();
     let plain = backend.download(&plain.broadcast_add(&bias).unwrap()).unwrap();
     assert_eq!(ours.dims(), [2, 5, 3, 4]);
     assert!(ours.data().iter().zip(plain.data()).all(|(a, b)| (a - b).abs() < 1e-5));
@@ -233,7 +236,12 @@ proptest! {
 }
 
 #[test]
-fn other_precisions_are_refused_with_a_reason() {
-    let error = CandleBackend::new(DeviceSpec::Cpu, Precision::Int8).unwrap_err().to_string();
-    assert!(error.contains("int8") && error.contains("--precision f32"), "{error}");
+fn what_a_precision_cant_hold_is_refused_with_a_reason() {
+    for precision in Precision::ALL {
+        CandleBackend::new(DeviceSpec::Cpu, precision).unwrap();
+    }
+    let backend = CandleBackend::new(DeviceSpec::Cpu, Precision::F16).unwrap();
+    let large = HostTensor::new([1, 2], vec![1.0, 1e6]).unwrap();
+    let error = cpu::PackedLinear::new(&LinearSpec::new(2, 1), &large, None, backend.precision).unwrap_err();
+    assert!(error.contains("1000000") && error.contains("bf16"), "{error}");
 }

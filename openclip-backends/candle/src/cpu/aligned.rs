@@ -2,6 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use bytemuck::Pod;
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -13,11 +15,11 @@ pub struct AlignedVec<T> {
     len: usize,
 }
 
-impl<T: Copy + Default> AlignedVec<T> {
-    /// `len` default values.
+impl<T: Pod> AlignedVec<T> {
+    /// `len` zeros.
     pub fn new(len: usize) -> Self {
         let spare = LINE / size_of::<T>();
-        let memory = vec![T::default(); len + spare];
+        let memory = vec![T::zeroed(); len + spare];
         let start = memory.as_ptr().align_offset(LINE).min(spare);
         Self { memory, start, len }
     }
@@ -34,5 +36,20 @@ impl<T> Deref for AlignedVec<T> {
 impl<T> DerefMut for AlignedVec<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_start_on_a_line_with_zeros() {
+        for len in [0, 1, 1000] {
+            let values = AlignedVec::<f32>::new(len);
+            assert_eq!((values.len(), values.as_ptr().align_offset(LINE)), (len, 0));
+            assert!(values.iter().all(|&value| value == 0.0));
+        }
+        assert!(AlignedVec::<i8>::default().is_empty());
     }
 }

@@ -66,7 +66,9 @@ impl Attention<'_> {
         let values = Operand::new(v);
         let mut rest = Some(target);
         for queries in pieces(q.rows(), q.rows().div_ceil(QUERIES)) {
-            let Some((target, others)) = rest.take().map(|rest| rest.split_rows(queries.len())) else { break };
+            let Some((target, others)) = rest.take().map(|rest| rest.split_rows(queries.len())) else {
+                break;
+            };
             rest = Some(others);
             let mut scores = Scratch::new(queries.len() * keys);
             let product = MatrixMut::new(&mut scores, queries.len(), keys, keys);

@@ -1,12 +1,16 @@
 //! Linear layers on packed weights.
 
+use half::{bf16, f16};
 use openclip_core::{
-    HostTensor,
-    backend::{Activation, WeightLayout},
+    HostTensor, Precision,
+    backend::{Activation, LinearSpec, WeightLayout},
 };
 
 use super::{
-    gemm::{self, Epilogue, Panels},
+    gemm::{
+        self, Compressed, Epilogue, PanelSource, Panels,
+        int8::{self, Int8Panels, QuantizedColumns, QuantizedRows},
+    },
     matrix::{Matrix, MatrixMut},
     threads::Threads,
 };
@@ -14,38 +18,85 @@ use super::{
 /// `x W^T + b` and an activation, with `W` packed.
 #[derive(Debug)]
 pub struct PackedLinear {
-    weight: Panels,
+    weight: Weight,
     bias: Option<Vec<f32>>,
     activation: Option<Activation>,
 }
 
+/// How the weight is stored, and what it is multiplied in.
+#[derive(Debug)]
+enum Weight {
+    Float(Panels),
+    Compressed(Compressed),
+    Int8(Int8Panels),
+}
+
 impl PackedLinear {
-    /// Packs `weight`, which is `[out, in]` or `[in, out]` as `layout` says.
+    /// Packs the layer that `spec` describes in `precision`. A layer that isn't to be quantised stays in floats.
+    ///
+    /// # Errors
+    /// With the reason, when a value is too large for the precision.
     pub fn new(
+        spec: &LinearSpec,
         weight: &HostTensor,
-        layout: WeightLayout,
         bias: Option<HostTensor>,
-        activation: Option<Activation>,
-    ) -> Self {
+        precision: Precision,
+    ) -> Result<Self, String> {
         let &[rows, columns] = weight.dims() else {
-            unreachable!("a linear layer's weight has two axes by construction");
+            return Err(format!("expected a weight with two axes, found {:?}", weight.dims()));
         };
         let values = weight.data();
-        let weight = match layout {
-            WeightLayout::OutIn => Panels::new(columns, rows, |k, n| values[n * columns + k]),
-            WeightLayout::InOut => Panels::new(rows, columns, |k, n| values[k * columns + n]),
+        let (depth, count) = match spec.layout {
+            WeightLayout::OutIn => (columns, rows),
+            WeightLayout::InOut => (rows, columns),
         };
-        Self { weight, bias: bias.map(HostTensor::into_data), activation }
+        let value = |k: usize, n: usize| match spec.layout {
+            WeightLayout::OutIn => values[n * depth + k],
+            WeightLayout::InOut => values[k * count + n],
+        };
+        let weight = match precision {
+            Precision::F16 => {
+                if let Some(value) = values.iter().find(|value| !f16::from_f32(**value).is_finite()) {
+                    return Err(format!("the value {value} can't be stored in f16: use bf16 or f32"));
+                }
+                let panels = Panels::new(depth, count, |k, n| f16::from_f32(value(k, n)).to_bits());
+                Weight::Compressed(Compressed::F16(panels))
+            }
+            Precision::Bf16 => {
+                let panels = Panels::new(depth, count, |k, n| bf16::from_f32(value(k, n)).to_bits());
+                Weight::Compressed(Compressed::Bf16(panels))
+            }
+            Precision::Int8 if spec.quantize => {
+                Weight::Int8(Int8Panels::new(&QuantizedColumns::new(weight, spec.layout)))
+            }
+            Precision::Int8Weights if spec.quantize => {
+                let QuantizedColumns { values, scales, .. } = QuantizedColumns::new(weight, spec.layout);
+                let values = Panels::new(depth, count, |k, n| values[n * depth + k]);
+                Weight::Compressed(Compressed::int8(values, scales))
+            }
+            Precision::F32 | Precision::Int8 | Precision::Int8Weights => {
+                Weight::Float(Panels::new(depth, count, value))
+            }
+        };
+        Ok(Self { weight, bias: bias.map(HostTensor::into_data), activation: spec.activation })
     }
 
     /// Features of the input.
     pub fn inputs(&self) -> usize {
-        self.weight.depth()
+        match &self.weight {
+            Weight::Float(panels) => panels.depth(),
+            Weight::Compressed(panels) => panels.depth(),
+            Weight::Int8(panels) => panels.depth(),
+        }
     }
 
     /// Features of the output.
     pub fn outputs(&self) -> usize {
-        self.weight.columns()
+        match &self.weight {
+            Weight::Float(panels) => panels.columns(),
+            Weight::Compressed(panels) => panels.columns(),
+            Weight::Int8(panels) => panels.columns(),
+        }
     }
 
     /// `target = act(x W^T + b)`, or `target += x W^T + b`.
@@ -54,9 +105,29 @@ impl PackedLinear {
     /// `x [M, in]`, `target [M, out]`.
     pub fn run(&self, x: Matrix, target: MatrixMut, accumulate: bool, threads: Threads) {
         let epilogue = Epilogue { bias: self.bias.as_deref(), accumulate, activation: self.activation };
-        let (width, columns) = (self.weight.width(), self.weight.columns());
-        threads.grid(x.rows(), columns.div_ceil(width), width, target, |rows, panels, target| {
-            gemm::multiply(x.part(rows, 0..x.columns()), &self.weight, panels, target, epilogue);
-        });
+        match &self.weight {
+            Weight::Float(panels) => run_in_floats(x, panels, target, epilogue, threads),
+            Weight::Compressed(panels) => run_in_floats(x, panels, target, epilogue, threads),
+            Weight::Int8(panels) => {
+                let quantized = QuantizedRows::new(x, panels);
+                let count = panels.columns().div_ceil(panels.width());
+                threads.grid(x.rows(), count, panels.width(), target, |rows, columns, target| {
+                    int8::multiply(&quantized, rows, panels, columns, target, epilogue);
+                });
+            }
+        }
     }
+}
+
+fn run_in_floats(
+    x: Matrix,
+    weights: &impl PanelSource,
+    target: MatrixMut,
+    epilogue: Epilogue,
+    threads: Threads,
+) {
+    let width = weights.width();
+    threads.grid(x.rows(), weights.columns().div_ceil(width), width, target, |rows, panels, target| {
+        gemm::multiply(x.part(rows, 0..x.columns()), weights, panels, target, epilogue);
+    });
 }

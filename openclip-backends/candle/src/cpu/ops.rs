@@ -4,6 +4,8 @@
 //! inputs through the whole branch: nobody waits for others between its layers, and what they hand on to each other
 //! stays in that thread's caches and memory. With fewer, all threads share each layer.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 use openclip_core::{HostTensor, backend::Activation, backend::AttentionSpec};
 use rayon::prelude::*;
@@ -32,9 +34,7 @@ fn read<R>(op: &'static str, x: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>)
 /// The values of a tensor from its first one on.
 fn values<'a>(op: &'static str, storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     match storage {
-        Storage::Cpu(CpuStorage::F32(values)) => {
-            Ok(values.get(layout.start_offset()..).unwrap_or_default())
-        }
+        Storage::Cpu(CpuStorage::F32(values)) => Ok(values.get(layout.start_offset()..).unwrap_or_default()),
         other => Err(Error::UnsupportedDTypeForOp(other.dtype(), op).bt()),
     }
 }
@@ -75,6 +75,51 @@ pub fn norm(x: &Tensor, layer: &LayerNorm) -> Result<Tensor> {
     })
 }
 
+/// Non-overlapping patches: `[N, C, H, W] -> [N, out, H/P, W/Q]`, whose values lie patch by patch, `[N, H/P * W/Q, out]`.
+pub fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], layer: &PackedLinear) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    let (down, across, depth) = (height / patch_y, width / patch_x, layer.inputs());
+    if channels * patch_y * patch_x != depth || down == 0 || across == 0 {
+        candle_core::bail!(
+            "patches: expected dimensions [N, {}, >={patch_y}, >={patch_x}], found {:?}",
+            depth / (patch_y * patch_x).max(1),
+            x.dims()
+        );
+    }
+    let (rows, outputs) = (batch * down * across, layer.outputs());
+    read("patches", x, |values| {
+        // The values of a patch side by side, in the order of the weight: channel, line, column.
+        let gather = |patch: usize, target: &mut [f32]| {
+            let (input, patch) = (patch / (down * across), patch % (down * across));
+            let (top, left) = (patch / across * patch_y, patch % across * patch_x);
+            for (line, target) in target.chunks_exact_mut(patch_x).enumerate() {
+                let (channel, line) = (line / patch_y, line % patch_y);
+                let start = ((input * channels + channel) * height + top + line) * width + left;
+                target.copy_from_slice(&values[start..start + patch_x]);
+            }
+        };
+        let part = |patches: Range<usize>, target: MatrixMut, threads: Threads| {
+            let count = patches.len();
+            let mut gathered = Scratch::new(count * (depth + GAP));
+            for (patch, target) in patches.zip(gathered.chunks_exact_mut(depth + GAP)) {
+                gather(patch, &mut target[..depth]);
+            }
+            layer.run(Matrix::new(&gathered, count, depth, depth + GAP), target, false, threads);
+        };
+        let mut result = vec![0.0; rows * outputs];
+        let target = MatrixMut::new(&mut result, rows, outputs, outputs);
+        let threads = Threads::All.count();
+        if rows < threads * TILE_ROWS / 2 {
+            part(0..rows, target, Threads::All);
+        } else {
+            let tiles = pieces(rows, rows.div_ceil(TILE_ROWS).next_multiple_of(threads));
+            let targets = split_rows(target, &tiles);
+            tiles.into_par_iter().zip(targets).for_each(|(rows, target)| part(rows, target, Threads::One));
+        }
+        Tensor::from_vec(result, (batch, down, across, outputs), &Device::Cpu)?.permute((0, 3, 1, 2))
+    })
+}
+
 /// Every value on its own.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     read("activate", x, |values| {
@@ -86,14 +131,11 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
 
 /// `q [N, Lq, heads*E]`, `k [N, Lk, heads*E]`, `v [N, Lk, heads*V] -> [N, Lq, heads*V]`; slices of one tensor are read
 /// where they stand.
-pub fn attention(
-    [q, k, v]: [&Tensor; 3],
-    spec: AttentionSpec,
-    bias: Option<&HostTensor>,
-) -> Result<Tensor> {
+pub fn attention([q, k, v]: [&Tensor; 3], spec: AttentionSpec, bias: Option<&HostTensor>) -> Result<Tensor> {
     let placed = |x: &Tensor| if x.stride().last() == Some(&1) { Ok(x.clone()) } else { x.contiguous() };
     let (q, k, v) = (placed(q)?, placed(k)?, placed(v)?);
-    let (storages, layouts): (Vec<_>, Vec<_>) = [&q, &k, &v].map(|x| x.storage_and_layout()).into_iter().unzip();
+    let (storages, layouts): (Vec<_>, Vec<_>) =
+        [&q, &k, &v].map(|x| x.storage_and_layout()).into_iter().unzip();
     let mut inputs = Vec::with_capacity(3);
     for (storage, layout) in storages.iter().zip(&layouts) {
         inputs.push((values("attention", storage, layout)?, *layout));
@@ -119,7 +161,13 @@ pub fn attention(
 pub fn residual_mlp(x: &Tensor, norm: &LayerNorm, fc: &PackedLinear, proj: &PackedLinear) -> Result<Tensor> {
     let (features, hidden, rows) = (norm.features, fc.outputs(), rows("mlp", x, norm.features)?);
     if [fc.inputs(), proj.outputs(), proj.inputs()] != [features, features, hidden] {
-        candle_core::bail!("mlp: layers {} to {}, {} to {} for {features} features", fc.inputs(), fc.outputs(), proj.inputs(), proj.outputs());
+        candle_core::bail!(
+            "mlp: layers {} to {}, {} to {} for {features} features",
+            fc.inputs(),
+            fc.outputs(),
+            proj.inputs(),
+            proj.outputs()
+        );
     }
     let branch = |x: Matrix, mut target: MatrixMut, threads: Threads| {
         let rows = x.rows();
@@ -195,7 +243,8 @@ pub fn residual_attention(
             }
             let tiles = batch.div_ceil((TILE_ROWS / length).max(1)).next_multiple_of(threads);
             let inputs = pieces(batch, tiles);
-            let tiles: Vec<_> = inputs.iter().map(|inputs| inputs.start * length..inputs.end * length).collect();
+            let tiles: Vec<_> =
+                inputs.iter().map(|inputs| inputs.start * length..inputs.end * length).collect();
             let targets = split_rows(target, &tiles);
             (inputs, tiles, targets).into_par_iter().for_each(|(inputs, rows, target)| {
                 branch(inputs.start, x_rows.part(rows, 0..features), target, Threads::One);

@@ -35,6 +35,18 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// The memory as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+
+    /// The memory as bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(self)
+    }
+}
+
 impl Deref for Scratch {
     type Target = [f32];
 

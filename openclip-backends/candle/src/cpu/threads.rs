@@ -8,7 +8,7 @@ use super::matrix::{Matrix, MatrixMut};
 
 /// Rows of a product that one thread works on at once: enough to use each panel of weights often, and few enough to stay
 /// in the second-level cache.
-pub const TILE_ROWS: usize = 128;
+pub const TILE_ROWS: usize = 96;
 /// Fewer rows than this aren't worth reading all weights for.
 const FEWEST_ROWS: usize = 32;
 
@@ -119,7 +119,8 @@ mod tests {
                 let target = MatrixMut::new(&mut values, rows, columns, columns);
                 threads.grid(rows, columns.div_ceil(16), 16, target, |rows, panels, mut target| {
                     assert_eq!((target.rows(), target.columns() <= panels.len() * 16), (rows.len(), true));
-                    (0..target.rows()).for_each(|row| target.row(row).iter_mut().for_each(|value| *value += 1.0));
+                    (0..target.rows())
+                        .for_each(|row| target.row(row).iter_mut().for_each(|value| *value += 1.0));
                 });
                 assert!(values.iter().all(|&value| value == 1.0), "{rows} x {columns}");
             }

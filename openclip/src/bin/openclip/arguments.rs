@@ -94,7 +94,7 @@ pub struct ModelArguments {
     /// Where: cpu, cuda, cuda:N or metal
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: DeviceSpec,
-    /// f32, f16, bf16 or int8
+    /// f32, f16, bf16, int8 or int8-weights (integer weights, f32 arithmetic: the least memory)
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub precision: Precision,
     /// Images or texts that run through the model together

@@ -11,14 +11,15 @@ use rten_simd::{
 use super::PanelSource;
 use crate::cpu::{
     activation::with_activation,
+    aligned::AlignedVec,
     matrix::{Matrix, MatrixMut},
 };
 
 /// Rows of the largest tile.
 const MOST_ROWS: usize = 12;
-/// Rows of a panel that are worked on together: 16 KiB of it, half of a small first-level cache, where a panel has 16
-/// columns.
-const DEPTH: usize = 256;
+/// Values of a panel that are worked on together: 8 KiB of it, so that they, those that are fetched meanwhile and the rows
+/// of a tile fit into a first-level cache of 32 KiB, of which a neighbour may have half.
+const BLOCK: usize = 2048;
 /// Columns of the widest tile.
 const MOST_COLUMNS: usize = 32;
 
@@ -97,12 +98,8 @@ impl<W: PanelSource> Multiply<'_, W> {
         if rows == 0 || columns == 0 {
             return;
         }
-        let last_panel = columns.div_ceil(width) - 1;
-        let mut scratch = None;
+        let mut scratch = AlignedVec::default();
         for index in self.panels.clone() {
-            let panel = self.weights.panel(index, &mut scratch);
-            assert_eq!(panel.len(), depth * width, "panel of a product");
-            let next = if index < last_panel { self.weights.stored(index + 1) } else { &[] };
             let start = index * width;
             let filled = width.min(columns - start);
             let mut bias = [0.0; MOST_COLUMNS];
@@ -111,41 +108,49 @@ impl<W: PanelSource> Multiply<'_, W> {
             }
             let place = start - first_column..start - first_column + filled;
             if filled == width {
-                self.panel::<I, ROWS, VECTORS>(isa, panel, &bias, next, place.start);
+                self.panel::<I, ROWS, VECTORS>(isa, index, &mut scratch, &bias, place.start);
             } else {
-                self.last_panel::<I, ROWS, VECTORS>(isa, panel, &bias, place);
+                self.last_panel::<I, ROWS, VECTORS>(isa, index, &mut scratch, &bias, place);
             }
         }
     }
 
-    /// All rows of `x` times a panel. They pass by a block of it that stays in the first-level cache while the next
-    /// panel is fetched from memory; what the target holds between two blocks stays in that cache too.
+    /// All rows of `x` times a panel. They pass by a block of it that stays in the first-level cache while the next block
+    /// is fetched from memory; what the target holds between two blocks stays in that cache too.
     #[inline(always)]
     fn panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
         &mut self,
         isa: I,
-        panel: &[f32],
+        index: usize,
+        scratch: &mut AlignedVec<f32>,
         bias: &[f32; MOST_COLUMNS],
-        next: &[u8],
         column: usize,
     ) {
         let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
-        let (blocks, groups) = (depth.div_ceil(DEPTH).max(1), rows.div_ceil(ROWS));
+        let (blocks, groups) = (depth.div_ceil(BLOCK / width).max(1), rows.div_ceil(ROWS));
         let stride = self.target.stride();
         for block in 0..blocks {
-            let depths = block * depth / blocks..(block + 1) * depth / blocks;
+            let depths = |block: usize| block * depth / blocks..(block + 1) * depth / blocks;
             let (first, last) = (block == 0, block + 1 == blocks);
             let epilogue = Epilogue {
                 bias: last.then_some(bias.as_slice()),
                 accumulate: !first || self.epilogue.accumulate,
                 activation: self.epilogue.activation.filter(|_| last),
             };
-            let panel = &panel[depths.start * width..depths.end * width];
+            let next = match last {
+                false => self.weights.stored(index, depths(block + 1)),
+                true if (index + 1) * width < self.weights.columns() => {
+                    self.weights.stored(index + 1, depths(0))
+                }
+                true => &[],
+            };
+            let depths = depths(block);
+            let panel = self.weights.block(index, depths.clone(), scratch);
+            assert_eq!(panel.len(), depths.len() * width, "block of a panel");
             // Groups of equal size, up to one row: a last one of a row or two would waste most of its registers.
             for group in 0..groups {
                 let (from, to) = (group * rows / groups, (group + 1) * rows / groups);
-                let (done, all) = (block * groups + group, blocks * groups);
-                prefetch(isa, &next[done * next.len() / all..(done + 1) * next.len() / all]);
+                prefetch(isa, &next[group * next.len() / groups..(group + 1) * next.len() / groups]);
                 let x = self.x.part(from..to, depths.clone());
                 let target = self.target.as_mut_ptr(from, column);
                 // SAFETY: rows `from..to` and `width` columns from `column` on lie in the target.
@@ -159,12 +164,15 @@ impl<W: PanelSource> Multiply<'_, W> {
     fn last_panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
         &mut self,
         isa: I,
-        panel: &[f32],
+        index: usize,
+        scratch: &mut AlignedVec<f32>,
         bias: &[f32; MOST_COLUMNS],
         columns: Range<usize>,
     ) {
         let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
         let groups = rows.div_ceil(ROWS);
+        let panel = self.weights.block(index, 0..depth, scratch);
+        assert_eq!(panel.len(), depth * width, "block of a panel");
         let epilogue = Epilogue { bias: Some(bias), ..self.epilogue };
         for group in 0..groups {
             let (from, to) = (group * rows / groups, (group + 1) * rows / groups);

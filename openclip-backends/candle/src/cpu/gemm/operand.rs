@@ -1,7 +1,9 @@
 //! Matrices that are packed for one product, in a thread's own scratch memory.
 
+use std::ops::Range;
+
 use super::{PanelSource, panel_width};
-use crate::cpu::{matrix::Matrix, scratch::Scratch};
+use crate::cpu::{aligned::AlignedVec, matrix::Matrix, scratch::Scratch};
 
 /// A `[K, N]` matrix in panels, as [`Panels`](super::Panels) has them.
 pub struct Operand {
@@ -68,13 +70,13 @@ impl PanelSource for Operand {
         self.width
     }
 
-    fn stored(&self, _: usize) -> &[u8] {
+    fn stored(&self, _: usize, _: Range<usize>) -> &[u8] {
         // It has just been written, so it's in a cache.
         &[]
     }
 
-    fn panel<'a>(&'a self, index: usize, _: &'a mut Option<Scratch>) -> &'a [f32] {
-        let len = self.depth * self.width;
-        &self.values[index * len..][..len]
+    fn block<'a>(&'a self, index: usize, depths: Range<usize>, _: &'a mut AlignedVec<f32>) -> &'a [f32] {
+        let start = index * self.depth;
+        &self.values[(start + depths.start) * self.width..(start + depths.end) * self.width]
     }
 }

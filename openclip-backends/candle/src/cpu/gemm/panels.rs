@@ -1,9 +1,12 @@
 //! Weights in panels.
 
+use std::ops::Range;
+
+use bytemuck::Pod;
 use rayon::prelude::*;
 use rten_simd::{Isa, SimdOp, ops::BitOps};
 
-use crate::cpu::{aligned::AlignedVec, scratch::Scratch};
+use crate::cpu::aligned::AlignedVec;
 
 /// Columns of a panel on this processor.
 pub fn panel_width() -> usize {
@@ -29,23 +32,24 @@ pub trait PanelSource: Sync {
     /// Columns of a panel.
     fn width(&self) -> usize;
 
-    /// The memory that the panel `index` is made of, to be fetched early.
-    fn stored(&self, index: usize) -> &[u8];
+    /// The memory that the block of these rows is made of, to be fetched early.
+    fn stored(&self, index: usize, depths: Range<usize>) -> &[u8];
 
-    /// The panel `index`, `[K, width]`. One that isn't stored like that is made in the scratch memory.
-    fn panel<'a>(&'a self, index: usize, scratch: &'a mut Option<Scratch>) -> &'a [f32];
+    /// Rows `depths` of the panel `index`, `[depths, width]`. What isn't stored like that is made in `scratch`.
+    fn block<'a>(&'a self, index: usize, depths: Range<usize>, scratch: &'a mut AlignedVec<f32>)
+    -> &'a [f32];
 }
 
 /// A `[K, N]` matrix in panels `[N / width, K, width]`, each on a cache line, the last one filled up with zeros.
 #[derive(Debug)]
-pub struct Panels<T = f32> {
+pub struct Panels<T: Pod = f32> {
     values: AlignedVec<T>,
     depth: usize,
     columns: usize,
     width: usize,
 }
 
-impl<T: Copy + Default + Send + Sync> Panels<T> {
+impl<T: Pod + Send + Sync> Panels<T> {
     /// Packs the matrix whose value at row `k`, column `n` is `value(k, n)`.
     pub fn new(depth: usize, columns: usize, value: impl Fn(usize, usize) -> T + Sync) -> Self {
         let width = panel_width();
@@ -65,6 +69,16 @@ impl<T: Copy + Default + Send + Sync> Panels<T> {
         &self.values[index * len..][..len]
     }
 
+    /// Rows `depths` of the panel `index`.
+    pub fn rows(&self, index: usize, depths: Range<usize>) -> &[T] {
+        &self.at(index)[depths.start * self.width..depths.end * self.width]
+    }
+
+    /// The memory of rows `depths` of the panel `index`.
+    pub fn bytes(&self, index: usize, depths: Range<usize>) -> &[u8] {
+        bytemuck::cast_slice(self.rows(index, depths))
+    }
+
     /// Rows `K`.
     pub fn depth(&self) -> usize {
         self.depth
@@ -81,12 +95,6 @@ impl<T: Copy + Default + Send + Sync> Panels<T> {
     }
 }
 
-/// The memory of numbers.
-fn bytes<T>(values: &[T]) -> &[u8] {
-    // SAFETY: panels hold numbers, which have no padding, and any byte is a `u8`.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-}
-
 impl PanelSource for Panels {
     fn depth(&self) -> usize {
         self.depth
@@ -100,12 +108,12 @@ impl PanelSource for Panels {
         self.width
     }
 
-    fn stored(&self, index: usize) -> &[u8] {
-        bytes(self.at(index))
+    fn stored(&self, index: usize, depths: Range<usize>) -> &[u8] {
+        self.bytes(index, depths)
     }
 
-    fn panel<'a>(&'a self, index: usize, _: &'a mut Option<Scratch>) -> &'a [f32] {
-        self.at(index)
+    fn block<'a>(&'a self, index: usize, depths: Range<usize>, _: &'a mut AlignedVec<f32>) -> &'a [f32] {
+        self.rows(index, depths)
     }
 }
 

@@ -1,0 +1,200 @@
+//! Tiles of exact integer sums, for each instruction set that has something to offer.
+
+use std::sync::OnceLock;
+
+/// How tiles are computed.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Neighbours in depth that are multiplied and added in one step.
+    pub group: usize,
+    /// Columns of a tile.
+    pub width: usize,
+    /// Rows of the largest tile.
+    pub rows: usize,
+    /// Whether rows are 16-bit integers whose offset has been subtracted, rather than bytes.
+    pub widened: bool,
+    tile: Tile,
+}
+
+/// `(rows, x, bytes from row to row, groups in depth, panel, sums [rows, width])`.
+type Tile = unsafe fn(usize, *const u8, usize, usize, *const i8, *mut i32);
+
+impl Kernel {
+    /// The sums of `count` rows, which `x` starts with, times a panel: `sums [count, width]`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn tile(&self, count: usize, x: &[u8], stride: usize, depth: usize, panel: &[i8], sums: &mut [i32]) {
+        let groups = depth.div_ceil(self.group);
+        let row = groups * self.group * if self.widened { 2 } else { 1 };
+        assert!(count > 0 && count <= self.rows && (count - 1) * stride + row <= x.len(), "rows of a tile");
+        assert_eq!(panel.len(), groups * self.group * self.width, "panel of a tile");
+        assert!(sums.len() >= count * self.width, "sums of a tile");
+        // SAFETY: the slices hold what the tile reads and writes, and a kernel is only handed out on a processor that
+        // has its instructions.
+        unsafe { (self.tile)(count, x.as_ptr(), stride, groups, panel.as_ptr(), sums.as_mut_ptr()) }
+    }
+}
+
+/// The best kernel on this processor.
+pub fn kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<&Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| available().next().unwrap_or(&PORTABLE))
+}
+
+/// The kernels that run on this processor, the best first.
+pub fn available() -> impl Iterator<Item = &'static Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    let special = {
+        let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
+        [(avx512, &x86::VNNI), (is_x86_feature_detected!("avx2"), &x86::AVX2)]
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let special: [(bool, &Kernel); 0] = [];
+    special.into_iter().filter_map(|(there, kernel)| there.then_some(kernel)).chain([&PORTABLE])
+}
+
+static PORTABLE: Kernel = Kernel { group: 2, width: 16, rows: 4, widened: true, tile: portable };
+
+/// # Safety
+/// As [`Kernel::tile`] checks.
+unsafe fn portable(
+    rows: usize,
+    x: *const u8,
+    stride: usize,
+    groups: usize,
+    panel: *const i8,
+    sums: *mut i32,
+) {
+    for row in 0..rows {
+        let mut row_sums = [0_i32; 16];
+        for group in 0..groups {
+            // SAFETY: the row has `groups` pairs of 16-bit integers, the panel as many times 16 pairs of bytes.
+            let (pair, bytes) = unsafe {
+                let pair = x.add(row * stride).cast::<[i16; 2]>().add(group).read_unaligned();
+                (pair, *panel.cast::<[[i8; 2]; 16]>().add(group))
+            };
+            for (sum, [a, b]) in row_sums.iter_mut().zip(bytes) {
+                *sum += i32::from(pair[0]) * i32::from(a) + i32::from(pair[1]) * i32::from(b);
+            }
+        }
+        // SAFETY: the sums have this row.
+        unsafe { sums.cast::<[i32; 16]>().add(row).write(row_sums) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Kernel;
+
+    pub static AVX2: Kernel = Kernel { group: 2, width: 16, rows: 6, widened: true, tile: avx2 };
+    pub static VNNI: Kernel = Kernel { group: 4, width: 32, rows: 12, widened: false, tile: vnni };
+
+    macro_rules! by_rows {
+        ($rows:expr, $tile:ident, $arguments:tt, $($count:literal)*) => {
+            match $rows {
+                $($count => $tile::<$count> $arguments,)*
+                _ => {}
+            }
+        };
+    }
+
+    /// # Safety
+    /// As [`Kernel::tile`] checks, on a processor with AVX2.
+    #[target_feature(enable = "avx2")]
+    unsafe fn avx2(
+        rows: usize,
+        x: *const u8,
+        stride: usize,
+        groups: usize,
+        panel: *const i8,
+        sums: *mut i32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { by_rows!(rows, avx2_rows, (x, stride, groups, panel, sums), 1 2 3 4 5 6) }
+    }
+
+    /// Products of 16-bit integers, added in pairs: `vpmaddubsw` on bytes would be twice as wide, but its 16-bit sums
+    /// overflow.
+    #[target_feature(enable = "avx2")]
+    unsafe fn avx2_rows<const ROWS: usize>(
+        x: *const u8,
+        stride: usize,
+        groups: usize,
+        panel: *const i8,
+        sums: *mut i32,
+    ) {
+        let mut total = [[_mm256_setzero_si256(); 2]; ROWS];
+        for group in 0..groups {
+            // SAFETY: the panel has 32 bytes for each group, and a row four.
+            unsafe {
+                let bytes = panel.add(32 * group).cast::<__m128i>();
+                let weights = [
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)),
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes.add(1))),
+                ];
+                for (row, total) in total.iter_mut().enumerate() {
+                    let pair = x.add(row * stride + 4 * group).cast::<i32>().read_unaligned();
+                    let pair = _mm256_set1_epi32(pair);
+                    for (total, weights) in total.iter_mut().zip(weights) {
+                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(pair, weights));
+                    }
+                }
+            }
+        }
+        for (row, total) in total.into_iter().enumerate() {
+            for (half, total) in total.into_iter().enumerate() {
+                // SAFETY: the sums have 16 columns for each row.
+                unsafe { _mm256_storeu_si256(sums.add(16 * row + 8 * half).cast(), total) };
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Kernel::tile`] checks, on a processor with AVX-512 VNNI.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn vnni(
+        rows: usize,
+        x: *const u8,
+        stride: usize,
+        groups: usize,
+        panel: *const i8,
+        sums: *mut i32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { by_rows!(rows, vnni_rows, (x, stride, groups, panel, sums), 1 2 3 4 5 6 7 8 9 10 11 12) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn vnni_rows<const ROWS: usize>(
+        x: *const u8,
+        stride: usize,
+        groups: usize,
+        panel: *const i8,
+        sums: *mut i32,
+    ) {
+        let mut total = [[_mm512_setzero_si512(); 2]; ROWS];
+        for group in 0..groups {
+            // SAFETY: the panel has 128 bytes for each group, and a row four.
+            unsafe {
+                let bytes = panel.add(128 * group);
+                let weights = [_mm512_loadu_si512(bytes.cast()), _mm512_loadu_si512(bytes.add(64).cast())];
+                for (row, total) in total.iter_mut().enumerate() {
+                    let four = x.add(row * stride + 4 * group).cast::<i32>().read_unaligned();
+                    let four = _mm512_set1_epi32(four);
+                    for (total, weights) in total.iter_mut().zip(weights) {
+                        *total = _mm512_dpbusd_epi32(*total, four, weights);
+                    }
+                }
+            }
+        }
+        for (row, total) in total.into_iter().enumerate() {
+            for (half, total) in total.into_iter().enumerate() {
+                // SAFETY: the sums have 32 columns for each row.
+                unsafe { _mm512_storeu_si512(sums.add(32 * row + 16 * half).cast(), total) };
+            }
+        }
+    }
+}

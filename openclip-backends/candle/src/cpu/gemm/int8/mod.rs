@@ -1,0 +1,16 @@
+//! The product in 8-bit integers: weights with a factor per column, made once, and rows of `X` with a factor and an offset
+//! each, made on the fly. Sums are exact 32-bit integers, so every instruction set gives the same numbers.
+//!
+//! `y[m, n] = a[m] s[n] (sum_k (q[m, k] - z[m]) w[k, n]) + b[n]`, `q` in `0..=255`, `w` in `-127..=127`.
+
+mod kernel;
+mod product;
+mod rows;
+mod weights;
+
+pub use product::multiply;
+pub use rows::QuantizedRows;
+pub use weights::{Int8Panels, QuantizedColumns};
+
+#[cfg(test)]
+mod tests;

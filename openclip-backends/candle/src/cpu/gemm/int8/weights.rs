@@ -1,0 +1,124 @@
+//! Weights in 8-bit integers.
+
+use openclip_core::{HostTensor, backend::WeightLayout};
+use rayon::prelude::*;
+
+use super::kernel::{Kernel, kernel};
+use crate::cpu::aligned::AlignedVec;
+
+/// A weight `[K, N]` in integers, `[N, K]`, with a factor per column: the largest value of a column becomes 127.
+#[derive(Debug)]
+pub struct QuantizedColumns {
+    /// `[N, K]`.
+    pub values: Vec<i8>,
+    /// `[N]`.
+    pub scales: Vec<f32>,
+    /// `K`.
+    pub depth: usize,
+}
+
+impl QuantizedColumns {
+    /// Rounds `weight`, which is `[out, in]` or `[in, out]` as `layout` says.
+    pub fn new(weight: &HostTensor, layout: WeightLayout) -> Self {
+        let &[rows, columns] = weight.dims() else {
+            unreachable!("a linear layer's weight has two axes by construction");
+        };
+        let (depth, count) = match layout {
+            WeightLayout::OutIn => (columns, rows),
+            WeightLayout::InOut => (rows, columns),
+        };
+        let stored = weight.data();
+        let value = |n: usize, k: usize| match layout {
+            WeightLayout::OutIn => stored[n * depth + k],
+            WeightLayout::InOut => stored[k * count + n],
+        };
+        let mut values = vec![0; count * depth];
+        let scales = values.par_chunks_exact_mut(depth.max(1)).enumerate().map(|(n, targets)| {
+            let largest = (0..depth).map(|k| value(n, k).abs()).fold(0.0, f32::max);
+            // A column of zeros has any factor.
+            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            for (k, target) in targets.iter_mut().enumerate() {
+                *target = (value(n, k) / scale).round() as i8;
+            }
+            scale
+        });
+        let scales = scales.collect();
+        Self { values, scales, depth }
+    }
+}
+
+/// A weight in panels for the processor's dot product: `[N / width, K / group, width, group]`.
+#[derive(Debug)]
+pub struct Int8Panels {
+    values: AlignedVec<i8>,
+    /// Per column, filled up to whole panels.
+    scales: Vec<f32>,
+    /// The sum of each column, filled up to whole panels.
+    sums: Vec<i32>,
+    depth: usize,
+    columns: usize,
+    kernel: &'static Kernel,
+}
+
+impl Int8Panels {
+    /// Packs `weight`.
+    pub fn new(weight: &QuantizedColumns) -> Self {
+        Self::for_kernel(weight, kernel())
+    }
+
+    /// Packs `weight` for one of the dot products.
+    pub(super) fn for_kernel(weight: &QuantizedColumns, kernel: &'static Kernel) -> Self {
+        let (depth, columns, Kernel { width, group, .. }) = (weight.depth, weight.scales.len(), kernel);
+        let panels = columns.div_ceil(*width);
+        let len = depth.next_multiple_of(*group) * width;
+        let mut values = AlignedVec::new(panels * len);
+        values.par_chunks_exact_mut(len.max(1)).enumerate().for_each(|(panel, values)| {
+            for column in 0..width.min(&(columns - panel * width)).to_owned() {
+                let stored = &weight.values[(panel * width + column) * depth..][..depth];
+                for (k, &value) in stored.iter().enumerate() {
+                    values[(k / group * width + column) * group + k % group] = value;
+                }
+            }
+        });
+        let mut scales = weight.scales.clone();
+        scales.resize(panels * width, 0.0);
+        let sum = |stored: &[i8]| stored.iter().map(|&value| i32::from(value)).sum();
+        let mut sums: Vec<i32> = match depth {
+            0 => vec![0; columns],
+            depth => weight.values.chunks_exact(depth).map(sum).collect(),
+        };
+        sums.resize(panels * width, 0);
+        Self { values, scales, sums, depth, columns, kernel }
+    }
+
+    /// Rows `K`.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Columns `N`.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Columns of a panel.
+    pub fn width(&self) -> usize {
+        self.kernel.width
+    }
+
+    pub(super) fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
+    /// The panel `index`.
+    pub(super) fn panel(&self, index: usize) -> &[i8] {
+        let len = self.depth.next_multiple_of(self.kernel.group) * self.kernel.width;
+        &self.values[index * len..][..len]
+    }
+
+    /// Factors and sums of the columns of the panel `index`.
+    pub(super) fn columns_of(&self, index: usize) -> (&[f32], &[i32]) {
+        let columns = index * self.kernel.width..(index + 1) * self.kernel.width;
+        (&self.scales[columns.clone()], &self.sums[columns])
+    }
+}
