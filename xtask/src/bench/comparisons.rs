@@ -49,6 +49,12 @@ impl Entrant {
         }
     }
 
+    /// Whether it takes many times as long as in f32 where the processor has no bf16 instructions: libtorch then converts
+    /// every value on its way into and out of an operation.
+    pub fn needs_bf16(self) -> bool {
+        matches!(self, Self::PyTorch(Precision::Bf16) | Self::Ours("tch", Precision::Bf16 | Precision::F16))
+    }
+
     /// Whether it is our code that runs.
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Ours(..) | Self::Preprocessor)

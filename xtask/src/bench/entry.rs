@@ -14,7 +14,7 @@ use super::{
     cold_start::{ColdStart, TEXT},
     comparisons::Entrant,
     competitor::{Resident, Start},
-    exports,
+    exports::{self, Export},
     workload::Model,
 };
 use crate::{project, python::execute};
@@ -148,12 +148,18 @@ impl Setting<'_> {
     }
 }
 
-fn onnx_file(model: &Model, entrant: Entrant, tower: Tower) -> Result<PathBuf> {
+/// The ONNX file that an entrant reads, if it does.
+fn export(entrant: Entrant) -> Option<Export> {
     match entrant {
-        Entrant::OnnxRuntime(Precision::Int8) => exports::quantized(model, tower),
-        Entrant::OpenclipExport => exports::of_openclip(model, tower),
-        _ => exports::of_torch(model, tower),
+        Entrant::OnnxRuntime(Precision::Int8) => Some(Export::Quantized),
+        Entrant::OnnxRuntime(_) => Some(Export::Torch),
+        Entrant::OpenclipExport => Some(Export::Openclip),
+        _ => None,
     }
+}
+
+fn onnx_file(model: &Model, entrant: Entrant, tower: Tower) -> Result<PathBuf> {
+    export(entrant).with_context(|| format!("{entrant} reads no ONNX file"))?.make(model, tower)
 }
 
 /// Builds the real command, as users have it: with default features, for release.
@@ -169,20 +175,16 @@ pub fn build_command() -> Result<()> {
 /// Bytes of the weights that an entrant holds for `towers`: of the files of those that read ONNX, and for the others of so
 /// many values in its precision.
 pub fn weight_bytes(model: &Model, entrant: Entrant, towers: &[Tower]) -> Option<u64> {
-    match entrant {
-        Entrant::OnnxRuntime(_) | Entrant::OpenclipExport => {
-            // Made when it was started, so that nothing is made here.
-            let files = towers.iter().map(|&tower| onnx_file(model, entrant, tower).ok());
-            files.map(|file| exports::size(&file?)).sum()
-        }
-        Entrant::Preprocessor | Entrant::Pillow => None,
-        _ => {
-            let bytes = match entrant.precision() {
-                Precision::F32 => 4,
-                Precision::F16 | Precision::Bf16 => 2,
-                _ => 1,
-            };
-            model.parameters(towers).ok().map(|values| (values * bytes) as u64)
-        }
+    if let Some(export) = export(entrant) {
+        return towers.iter().map(|&tower| exports::size(&export.file(model, tower))).sum();
     }
+    if matches!(entrant, Entrant::Preprocessor | Entrant::Pillow) {
+        return None;
+    }
+    let bytes = match entrant.precision() {
+        Precision::F32 => 4,
+        Precision::F16 | Precision::Bf16 => 2,
+        _ => 1,
+    };
+    model.parameters(towers).ok().map(|values| (values * bytes) as u64)
 }

@@ -1,4 +1,4 @@
-//! ONNX files of a model's towers, which peers run. A file is made once for a version of what makes it.
+//! ONNX files of a model's towers, which peers run.
 
 use std::{
     fs, io,
@@ -15,52 +15,71 @@ use super::{
 };
 use crate::python::execute;
 
-/// The file that torch.onnx.export makes of the reference's tower, in f32.
-///
-/// # Errors
-/// When the export fails.
-pub fn of_torch(model: &Model, tower: Tower) -> Result<PathBuf> {
-    let file = model.folder().join(format!("torch-export-{tower}")).join("tower.onnx");
-    let maker = sources(&["requirements.txt", "bench.txt", "bench_export.py"])?;
-    once(&file, &maker, || {
-        let mut script = model.script("bench_export.py");
-        script.arg("--model").arg(model.checkpoint()).args(["--tower", &tower.to_string(), "--out"]);
-        execute(script.arg(&file).stdout(io::stderr()))
-    })?;
-    Ok(file)
+/// An ONNX file of a tower, by what makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// torch.onnx.export, of the reference in f32.
+    Torch,
+    /// onnxruntime's dynamic quantization, of that file and for this machine.
+    Quantized,
+    /// `openclip export --onnx`.
+    Openclip,
 }
 
-/// What onnxruntime's dynamic quantization makes of that file for this machine.
-///
-/// # Errors
-/// When the export or the quantization fails.
-pub fn quantized(model: &Model, tower: Tower) -> Result<PathBuf> {
-    let source = of_torch(model, tower)?;
-    let file = model.folder().join(format!("torch-export-{tower}-int8")).join("tower.onnx");
-    let reduce_range = !machine::has_int8_dot_products();
-    let maker = sources(&["requirements.txt", "bench.txt", "bench_export.py", "bench_quantize.py"])?;
-    once(&file, &format!("{maker}# reduce range: {reduce_range}\n"), || {
-        let mut script = model.script("bench_quantize.py");
-        script.arg("--file").arg(source).arg("--out").arg(&file);
-        if reduce_range {
-            script.arg("--reduce-range");
+impl Export {
+    /// Where the file is once it has been made.
+    pub fn file(self, model: &Model, tower: Tower) -> PathBuf {
+        let (folder, name) = match self {
+            Self::Torch => (format!("torch-export-{tower}"), "tower".to_owned()),
+            Self::Quantized => (format!("torch-export-{tower}-int8"), "tower".to_owned()),
+            Self::Openclip => (format!("openclip-export-{tower}"), tower.to_string()),
+        };
+        model.folder().join(folder).join(name + ".onnx")
+    }
+
+    /// Makes the file, unless the same maker has made it before, and says where it is.
+    ///
+    /// # Errors
+    /// When the export or the quantization fails.
+    pub fn make(self, model: &Model, tower: Tower) -> Result<PathBuf> {
+        let file = self.file(model, tower);
+        match self {
+            Self::Torch => {
+                let maker = sources(&["requirements.txt", "bench.txt", "bench_export.py"])?;
+                once(&file, &maker, || {
+                    let mut script = model.script("bench_export.py");
+                    script.arg("--model").arg(model.checkpoint()).args(["--tower", &tower.to_string()]);
+                    execute(script.arg("--out").arg(&file).stdout(io::stderr()))
+                })?;
+            }
+            Self::Quantized => {
+                let source = Self::Torch.make(model, tower)?;
+                let reduce_range = !machine::has_int8_dot_products();
+                let maker =
+                    sources(&["requirements.txt", "bench.txt", "bench_export.py", "bench_quantize.py"])?;
+                once(&file, &format!("{maker}# reduce range: {reduce_range}\n"), || {
+                    let mut script = model.script("bench_quantize.py");
+                    script.arg("--file").arg(source).arg("--out").arg(&file);
+                    if reduce_range {
+                        script.arg("--reduce-range");
+                    }
+                    execute(script.stdout(io::stderr()))
+                })?;
+            }
+            // Anew each time, since that is what is measured.
+            Self::Openclip => {
+                let options = OnnxOptions {
+                    image: tower == Tower::Image,
+                    text: tower == Tower::Text,
+                    ..OnnxOptions::default()
+                };
+                let Checkpoint { config, source } = model.contents();
+                let folder = file.parent().context("the file's folder")?;
+                export_onnx(model.families(), config, source, folder, &options)?;
+            }
         }
-        execute(script.stdout(io::stderr()))
-    })?;
-    Ok(file)
-}
-
-/// The file that `openclip export --onnx` makes of a tower. It is made anew, since that is what is measured.
-///
-/// # Errors
-/// When the export fails.
-pub fn of_openclip(model: &Model, tower: Tower) -> Result<PathBuf> {
-    let folder = model.folder().join(format!("openclip-export-{tower}"));
-    let options =
-        OnnxOptions { image: tower == Tower::Image, text: tower == Tower::Text, ..OnnxOptions::default() };
-    let Checkpoint { config, source } = model.contents();
-    export_onnx(model.families(), config, source, &folder, &options)?;
-    Ok(folder.join(format!("{tower}.onnx")))
+        Ok(file)
+    }
 }
 
 /// Bytes of an exported file and of the weights beside it.

@@ -65,14 +65,24 @@ impl<'a> Field<'a> {
         Self { setting, inputs, running: Vec::new(), refused: Vec::new(), first: None }
     }
 
+    fn knows(&self, entrant: Entrant) -> bool {
+        let running = self.running.iter().map(|(known, _)| known);
+        running.chain(self.refused.iter().map(|(known, _)| known)).any(|known| *known == entrant)
+    }
+
+    /// Notes that a competitor doesn't take part, and why.
+    pub fn leave_out(&mut self, entrant: Entrant, reason: &str) {
+        if !self.knows(entrant) {
+            self.refused.push((entrant, reason.to_owned()));
+        }
+    }
+
     /// Starts a competitor, unless it has been before.
     ///
     /// # Errors
     /// When it fails, or what it makes of the first input isn't what the others do.
     pub fn enter(&mut self, entrant: Entrant) -> Result<()> {
-        let known =
-            self.running.iter().map(|(known, _)| known).chain(self.refused.iter().map(|(known, _)| known));
-        if entrant == Entrant::Weights || known.into_iter().any(|known| *known == entrant) {
+        if entrant == Entrant::Weights || self.knows(entrant) {
             return Ok(());
         }
         progress(&format!("starting {entrant}"));

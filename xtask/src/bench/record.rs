@@ -32,7 +32,7 @@ impl Record {
     pub fn of(comparison: &Comparison, measured: &Measured) -> Option<Self> {
         let Measured { model, case, size, times, .. } = measured;
         let (subject, peer) = pair(comparison, times)?;
-        let median = |values: &[f64]| Some(case.in_unit(Summary::of(values)?.median, *size));
+        let median = |values: &[f64]| Some(rounded(case.in_unit(Summary::of(values)?.median, *size)));
         Some(Self {
             case: case.name(),
             model: model.clone(),
@@ -43,9 +43,14 @@ impl Record {
             ours: median(subject)?,
             theirs: median(peer)?,
             unit: case.unit(),
-            ratio: Summary::of(&speedups(subject, peer))?.median,
+            ratio: rounded(Summary::of(&speedups(subject, peer))?.median),
         })
     }
+}
+
+/// What is beyond this is noise, whatever the unit.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }
 
 /// The measurements of a comparison's subject and peer, if both took part.
