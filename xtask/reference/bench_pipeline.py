@@ -9,15 +9,16 @@ workers are started once and live as long as this process. Speaks the protocol o
 """
 
 import argparse
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 from bench_peer import session
 from bench_protocol import Prepare, claim_stdout, serve
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 WORKERS = 2
@@ -88,7 +89,8 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)
     answers = claim_stdout()
 
-    _, _, transform = open_clip.create_model_and_transforms(f"local-dir:{args.model}", load_weights=False)
+    config = json.loads((args.model / "open_clip_config.json").read_text())["preprocess_cfg"]
+    transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
     files = sorted(args.images.glob("*.jpg"))
     if args.stage == "embed":
         prepare = embedding(args, Photographs(files, transform))

@@ -184,7 +184,11 @@ fn measure(
 ) -> Result<Vec<Measured>> {
     let (plan, rounds) = (options.plan(case), usize::from(options.rounds));
     let on = if case.is_preparation() { "one thread".to_owned() } else { format!("{threads} threads") };
-    output.text(&format!("\n{} {case}, {on}, {rounds} rounds", model.name()));
+    output.text(&format!(
+        "\n{} {case}, {on}, {rounds} round{}",
+        model.name(),
+        if rounds == 1 { "" } else { "s" }
+    ));
 
     let files = matches!(case, Case::Jpeg) || case.is_preparation();
     let most = plan.keys().copied().max().unwrap_or(1);

@@ -56,11 +56,18 @@ impl Scale {
         self.from + (self.to - self.from) * (value.ln() - self.low) / (self.high - self.low)
     }
 
-    /// One, two and five times the powers of ten that the scale spans.
+    /// Multiples of the powers of ten that the scale spans, by as few digits as give at least three.
     fn ticks(&self) -> Vec<f64> {
+        let fine: Vec<f64> = (10..100).map(|tenths| f64::from(tenths) / 10.0).collect();
+        let choices = [&[1.0][..], &[1.0, 2.0, 5.0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], &fine];
+        let mut choices = choices.into_iter().map(|digits| self.multiples(digits));
+        choices.find(|ticks| ticks.len() >= 3).unwrap_or_else(|| self.multiples(&fine))
+    }
+
+    fn multiples(&self, digits: &[f64]) -> Vec<f64> {
         let decade = |value: f64| (value / std::f64::consts::LN_10).floor() as i32;
         let decades = decade(self.low)..=decade(self.high);
-        let ticks = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(decade)));
+        let ticks = decades.flat_map(|decade| digits.iter().map(move |digit| digit * 10_f64.powi(decade)));
         ticks.filter(|tick| (self.low..=self.high).contains(&tick.ln())).collect()
     }
 }
@@ -77,7 +84,7 @@ impl Chart {
         for tick in vertical.ticks() {
             let y = vertical.at(tick);
             svg.rule(left, y, right, y, "#dddddd");
-            svg.text(left - 8.0, y + 4.0, 12, "end", &tick.to_string());
+            svg.text(left - 8.0, y + 4.0, 12, "end", &number(tick));
         }
         for (place, label) in labels(&self.ticks, &horizontal) {
             svg.rule(place, top, place, bottom, "#dddddd");
@@ -213,6 +220,13 @@ impl Svg {
     }
 }
 
+/// A tick with the digits that it has.
+fn number(value: f64) -> String {
+    let decimals = (2.0 - value.log10().floor()).clamp(0.0, 9.0) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -226,7 +240,14 @@ mod tests {
         let scale = Scale::of([1.0, 100.0].into_iter(), 0.0, 100.0);
         assert!((scale.at(10.0) - 50.0).abs() < 1e-9);
         assert!(scale.at(1.0) > 0.0 && scale.at(100.0) < 100.0, "there is room");
-        assert_eq!(scale.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
+        assert_eq!(scale.ticks(), [1.0, 10.0, 100.0]);
+        let decade = Scale::of([1.0, 10.0].into_iter(), 0.0, 100.0);
+        assert_eq!(decade.ticks(), [1.0, 2.0, 5.0, 10.0]);
+        assert_eq!(Scale::of([610.0, 950.0].into_iter(), 0.0, 1.0).ticks(), [600.0, 700.0, 800.0, 900.0]);
+        assert!(Scale::of([3.0].into_iter(), 0.0, 1.0).ticks().len() >= 3, "even a point has some");
+        for (tick, text) in [(110.00000000000001, "110"), (0.5, "0.5"), (2000.0, "2000"), (1.1, "1.1")] {
+            assert_eq!(number(tick), text);
+        }
         let one = Scale::of([3.0].into_iter(), 0.0, 100.0);
         assert!((one.at(3.0) - 50.0).abs() < 1e-9);
     }
