@@ -1,55 +1,62 @@
-"""A peer of `cargo xtask bench`: one tower in PyTorch or ONNX Runtime that runs and times itself when it is asked to.
+"""A peer of `cargo xtask bench`: towers in PyTorch or ONNX Runtime that run and time themselves when they are asked to.
 
-    python bench_peer.py --engine pytorch --model DIR --tower image --inputs images.f32 --dims 3 224 224 --threads 2
-    python bench_peer.py --engine onnxruntime --file image.onnx --inputs ids.i64 --dims 77 --threads 2
+    python bench_peer.py --engine pytorch --model DIR --inputs image.npy --threads 2
+    python bench_peer.py --engine onnxruntime --files image.onnx text.onnx --inputs image.npy ids.npy --threads 2
 
-Speaks the line protocol of xtask/src/bench/protocol.rs: first a line {"ready": {"embedding": [...]}} with the embedding
-of the first input, then for each line `run N` that it reads, a line {"seconds": S} for the first N inputs at once.
+An input file is for the image tower when it holds floats, and for the text tower when it holds integers; with two, a
+call runs both towers. Speaks the protocol of bench_protocol.py.
 """
 
 import argparse
-import json
 import logging
-import os
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from bench_protocol import claim_stdout, serve
 
-# An engine for one batch: what is timed, ready to be called, giving the embeddings.
-Prepare = Callable[[np.ndarray], Callable[[], np.ndarray]]
+# A tower for one batch: what is timed, ready to be called, giving the embeddings.
+Tower = Callable[[np.ndarray], Callable[[], np.ndarray]]
 
 
-def pytorch(args: argparse.Namespace) -> Prepare:
+def pytorch(args: argparse.Namespace, inputs: list[np.ndarray]) -> list[Tower]:
     import open_clip
     import torch
 
     torch.set_num_threads(args.threads)
-    model = open_clip.create_model(f"local-dir:{args.model}").eval()
-    encode = model.encode_image if args.tower == "image" else model.encode_text
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.precision]
+    model = open_clip.create_model(f"local-dir:{args.model}").eval().to(dtype)
 
-    def prepare(batch: np.ndarray) -> Callable[[], np.ndarray]:
+    def tower(encode: Callable, batch: np.ndarray) -> Callable[[], np.ndarray]:
         tensor = torch.from_numpy(batch)
 
         def run() -> np.ndarray:
+            # Floats come and go, as they do for everybody.
             with torch.inference_mode():
-                return encode(tensor).numpy()
+                return encode(tensor.to(dtype) if tensor.is_floating_point() else tensor).float().numpy()
 
         return run
 
-    return prepare
+    encoders = [model.encode_image if is_image(batch) else model.encode_text for batch in inputs]
+    return [lambda batch, encode=encode: tower(encode, batch) for encode in encoders]
 
 
-def onnxruntime(args: argparse.Namespace) -> Prepare:
+def onnxruntime(args: argparse.Namespace, _inputs: list[np.ndarray]) -> list[Tower]:
+    return [session(file, args.threads) for file in args.files]
+
+
+def session(file: Path, threads: int) -> Tower:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    session = ort.InferenceSession(args.file, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: lambda: session.run(None, {name: batch})[0]
+    options.intra_op_num_threads = threads
+    ready = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    name = ready.get_inputs()[0].name
+    return lambda batch: lambda: ready.run(None, {name: batch})[0]
+
+
+def is_image(inputs: np.ndarray) -> bool:
+    return inputs.dtype == np.float32
 
 
 ENGINES = {"pytorch": pytorch, "onnxruntime": onnxruntime}
@@ -59,30 +66,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--engine", choices=tuple(ENGINES), required=True)
     parser.add_argument("--model", type=Path, help="folder of the checkpoint, for PyTorch")
-    parser.add_argument("--tower", choices=("image", "text"), help="the tower of it")
-    parser.add_argument("--file", type=Path, help="the ONNX file, for ONNX Runtime")
-    parser.add_argument("--inputs", type=Path, required=True, help="inputs one after the other: .f32 or .i64")
-    parser.add_argument("--dims", type=int, nargs="+", required=True, help="dimensions of one input")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="what PyTorch's model is cast to")
+    parser.add_argument("--files", type=Path, nargs="+", help="for ONNX Runtime: a file for each file of inputs")
+    parser.add_argument("--inputs", type=Path, nargs="+", required=True, help=".npy files, [N, ...]")
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
+    answers = claim_stdout()
 
-    # Answers go to the real stdout; whatever a library prints goes to stderr.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    inputs = [np.load(file, mmap_mode="r") for file in args.inputs]
+    towers = ENGINES[args.engine](args, inputs)
 
-    def answer(value: dict) -> None:
-        answers.write(json.dumps(value) + "\n")
+    def prepare(first: int, count: int) -> Callable[[], np.ndarray]:
+        batches = [np.array(batch[first : first + count]) for batch in inputs]
+        calls = [tower(batch) for tower, batch in zip(towers, batches, strict=True)]
+        return lambda: np.concatenate([call() for call in calls], axis=1)
 
-    inputs = np.fromfile(args.inputs, {".f32": "<f4", ".i64": "<i8"}[args.inputs.suffix]).reshape(-1, *args.dims)
-    prepare = ENGINES[args.engine](args)
-    answer({"ready": {"embedding": prepare(inputs[:1])()[0].astype(float).tolist()}})
-    for line in sys.stdin:
-        count = int(line.removeprefix("run "))
-        run = prepare(inputs[:count])
-        start = time.perf_counter()
-        run()
-        answer({"seconds": time.perf_counter() - start})
+    serve(answers, prepare(0, 1)()[0], prepare)
 
 
 if __name__ == "__main__":

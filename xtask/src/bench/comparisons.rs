@@ -5,136 +5,295 @@ use std::fmt;
 use openclip_core::Precision;
 use openclip_zoo::build::BackendKind;
 
-/// One tower of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Tower {
-    /// Pixels to embeddings.
-    Image,
-    /// Token ids to embeddings.
-    Text,
-}
-
-impl Tower {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Image, Self::Text];
-}
-
-impl fmt::Display for Tower {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Image => "image",
-            Self::Text => "text",
-        })
-    }
-}
+use super::case::Case;
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entrant {
-    /// The reference in PyTorch: eager, in f32, without gradients.
-    PyTorch,
-    /// Python's onnxruntime with the file that torch.onnx.export makes of the reference, in f32.
-    TorchExport,
+    /// The reference in PyTorch: eager, without gradients, its model cast to this precision.
+    PyTorch(Precision),
+    /// Python's onnxruntime with the file that torch.onnx.export makes of the reference; in int8 with what its dynamic
+    /// quantization makes of that.
+    OnnxRuntime(Precision),
     /// Python's onnxruntime with the file that `openclip export --onnx` makes, in f32.
     OpenclipExport,
     /// Ours, on the backend of this name.
     Ours(&'static str, Precision),
+    /// Our preprocessing.
+    Preprocessor,
+    /// Pillow, and open_clip's preprocessing in torchvision.
+    Pillow,
+    /// No process: the bytes of both towers' parameters in f32.
+    Weights,
+}
+
+impl Entrant {
+    /// Name of the backend in records.
+    pub fn backend(self) -> &'static str {
+        match self {
+            Self::PyTorch(_) => "pytorch",
+            Self::OnnxRuntime(_) => "onnxruntime",
+            Self::OpenclipExport => "onnx-export",
+            Self::Ours(backend, _) => backend,
+            Self::Preprocessor => "openclip-vision",
+            Self::Pillow => "pillow",
+            Self::Weights => "none",
+        }
+    }
+
+    /// What it computes in.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::PyTorch(precision) | Self::OnnxRuntime(precision) | Self::Ours(_, precision) => precision,
+            Self::OpenclipExport | Self::Preprocessor | Self::Pillow | Self::Weights => Precision::F32,
+        }
+    }
+
+    /// Whether it takes many times as long as in f32 where the processor has no bf16 instructions: libtorch then converts
+    /// every value on its way into and out of an operation.
+    pub fn needs_bf16(self) -> bool {
+        matches!(self, Self::PyTorch(Precision::Bf16) | Self::Ours("tch", Precision::Bf16 | Precision::F16))
+    }
+
+    /// Whether it is our code that runs.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours(..) | Self::Preprocessor)
+    }
 }
 
 impl fmt::Display for Entrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PyTorch => f.pad("PyTorch open_clip f32"),
-            Self::TorchExport => f.pad("onnxruntime, file of torch.onnx.export"),
+            Self::PyTorch(precision) => f.pad(&format!("PyTorch open_clip {precision}")),
+            Self::OnnxRuntime(Precision::Int8) => f.pad("onnxruntime dynamic int8"),
+            Self::OnnxRuntime(precision) => f.pad(&format!("onnxruntime {precision}")),
             Self::OpenclipExport => f.pad("onnxruntime, file of openclip export"),
             Self::Ours(backend, precision) => f.pad(&format!("openclip {backend} {precision}")),
+            Self::Preprocessor => f.pad("openclip preprocessing"),
+            Self::Pillow => f.pad("Pillow + torchvision"),
+            Self::Weights => f.pad("the weights"),
         }
     }
 }
 
-/// The subject is to be this many times as fast as the peer.
+/// What is aimed at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
+    /// A ratio of at least this.
+    Ratio(f64),
+    /// At most this for the subject, in the case's unit.
+    AtMost(f64),
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ratio(ratio) => write!(f, ">= {ratio:.2}"),
+            Self::AtMost(value) => write!(f, "<= {value} itself"),
+        }
+    }
+}
+
+/// The subject is to be this many times as fast as the peer, or as small.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// What `--filter` selects by, after the tower: `image/tch-pytorch`.
+    /// What is measured.
+    pub case: Case,
+    /// Its name among those of the case: `--filter image/tch-pytorch`.
     pub name: String,
     /// Who is judged.
     pub subject: Entrant,
     /// Who sets the measure.
     pub peer: Entrant,
-    /// The ratio that is aimed at, where there is one.
-    pub bar: Option<f64>,
+    /// What is aimed at, where there is an aim.
+    pub aim: Option<Aim>,
+    /// Only with one input in a call, whatever batch sizes are asked for.
+    pub single: bool,
 }
+
+/// The batch size that aims are for, where a case has several and a comparison isn't of single inputs.
+pub const AIMED_BATCH: usize = 32;
 
 impl Comparison {
-    fn new(name: impl Into<String>, subject: Entrant, peer: Entrant, bar: Option<f64>) -> Self {
-        Self { name: name.into(), subject, peer, bar }
+    fn new(case: Case, name: impl Into<String>, subject: Entrant, peer: Entrant) -> Self {
+        Self { case, name: name.into(), subject, peer, aim: None, single: false }
     }
 
-    /// Whether the bar stands for machines with bf16 instructions only.
+    fn aim(self, aim: impl Into<Option<f64>>) -> Self {
+        Self { aim: aim.into().map(Aim::Ratio), ..self }
+    }
+
+    fn at_most(self, value: f64) -> Self {
+        Self { aim: Some(Aim::AtMost(value)), ..self }
+    }
+
+    fn single(self) -> Self {
+        Self { single: true, ..self }
+    }
+
+    /// Its name with the case's.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.case, self.name)
+    }
+
+    /// Sizes of its calls when these batch sizes are asked for.
+    pub fn sizes(&self, asked: &[usize]) -> Vec<usize> {
+        match self.case.fixed_size() {
+            Some(size) => vec![size],
+            None if self.single => vec![1],
+            None => asked.to_vec(),
+        }
+    }
+
+    /// The aim of calls of a size.
+    pub fn aim_at(&self, size: usize) -> Option<Aim> {
+        let aimed = self.single || self.case.fixed_size().is_some() || size == AIMED_BATCH;
+        self.aim.filter(|_| aimed)
+    }
+
+    /// Whether the aim is for machines with bf16 instructions only.
     pub fn needs_bf16(&self) -> bool {
-        matches!(self.subject, Entrant::Ours(_, Precision::Bf16))
+        self.subject.precision() == Precision::Bf16
     }
 }
 
-/// The comparisons of a tower.
+const PYTORCH: Entrant = Entrant::PyTorch(Precision::F32);
+const ONNXRUNTIME: Entrant = Entrant::OnnxRuntime(Precision::F32);
+const CANDLE: Entrant = Entrant::Ours("candle", Precision::F32);
+
+/// All comparisons.
 pub fn all() -> Vec<Comparison> {
-    use Entrant::{OpenclipExport, Ours, PyTorch, TorchExport};
-    let mut list = vec![Comparison::new("export", OpenclipExport, TorchExport, Some(1.0))];
-    for name in BackendKind::NAMES {
-        let f32 = Ours(name, Precision::F32);
-        match name {
-            "candle" => {
-                list.push(Comparison::new("candle-onnxruntime", f32, TorchExport, Some(1.25)));
-                list.push(Comparison::new("candle-pytorch", f32, PyTorch, None));
-            }
-            "tch" => list.push(Comparison::new("tch-pytorch", f32, PyTorch, Some(1.0))),
-            // The same file in the same library: equal, but for handing inputs in and embeddings out.
-            "ort" => list.push(Comparison::new("ort-onnxruntime", f32, OpenclipExport, Some(0.97))),
-            _ => {}
-        }
-        for precision in Precision::ALL.into_iter().filter(|&precision| precision != Precision::F32) {
-            let bar = (name == "tch" && precision == Precision::Bf16).then_some(3.0);
-            list.push(Comparison::new(format!("{name}-{precision}"), Ours(name, precision), f32, bar));
-        }
+    let mut list = tower(Case::Image);
+    list.push(
+        Comparison::new(Case::Image, "candle-onnxruntime-latency", CANDLE, ONNXRUNTIME).aim(1.33).single(),
+    );
+    list.extend(captions());
+    list.extend(tower(Case::TextFull));
+    list.push(Comparison::new(Case::Jpeg, "candle-onnxruntime", CANDLE, ONNXRUNTIME).aim(1.3));
+    for (case, aim) in [(Case::Preprocess, Some(2.0)), (Case::Decode, None), (Case::Resize, None)] {
+        list.push(Comparison::new(case, "pillow", Entrant::Preprocessor, Entrant::Pillow).aim(aim));
+    }
+    list.push(Comparison::new(Case::Start, "candle-pytorch", CANDLE, PYTORCH).at_most(0.5));
+    // Activations of one input each are small beside weights: they count as ours.
+    list.push(Comparison::new(Case::Memory, "candle-weights", CANDLE, Entrant::Weights).aim(1.0 / 1.3));
+    list.push(Comparison::new(Case::Memory, "candle-onnxruntime", CANDLE, ONNXRUNTIME));
+    list.push(Comparison::new(Case::Memory, "candle-pytorch", CANDLE, PYTORCH));
+    list.extend(halves_and_bytes().map(|precision| {
+        Comparison::new(
+            Case::Memory,
+            format!("candle-{precision}"),
+            Entrant::Ours("candle", precision),
+            CANDLE,
+        )
+    }));
+    list
+}
+
+fn halves_and_bytes() -> impl Iterator<Item = Precision> {
+    Precision::ALL.into_iter().filter(|&precision| precision != Precision::F32)
+}
+
+/// Every backend on inputs that leave nothing out.
+fn tower(case: Case) -> Vec<Comparison> {
+    use Entrant::{OnnxRuntime, OpenclipExport, Ours, PyTorch};
+    let new =
+        |name: &str, subject: Entrant, peer: Entrant| Comparison::new(case, name.to_owned(), subject, peer);
+    let image = |aim: f64| (case == Case::Image).then_some(aim);
+    let candle = |precision| Ours("candle", precision);
+    let tch_bf16 = Ours("tch", Precision::Bf16);
+    let mut list = vec![
+        new("export", OpenclipExport, ONNXRUNTIME).aim(1.0),
+        new("candle-onnxruntime", CANDLE, ONNXRUNTIME).aim(image(1.25).unwrap_or(1.15)),
+        new("candle-pytorch", CANDLE, PYTORCH),
+        new("candle-int8-onnxruntime", candle(Precision::Int8), OnnxRuntime(Precision::Int8)).aim(image(1.5)),
+        new("candle-bf16-onnxruntime", candle(Precision::Bf16), ONNXRUNTIME).aim(image(1.9)),
+        new("candle-bf16-pytorch", candle(Precision::Bf16), PyTorch(Precision::Bf16)),
+        new("tch-pytorch", Ours("tch", Precision::F32), PYTORCH).aim(1.0),
+        new("tch-bf16-pytorch", tch_bf16, PyTorch(Precision::Bf16)),
+        // The same file in the same library: equal, but for handing inputs in and embeddings out.
+        new("ort-onnxruntime", Ours("ort", Precision::F32), OpenclipExport).aim(0.97),
+        new("ort-int8-onnxruntime", Ours("ort", Precision::Int8), OnnxRuntime(Precision::Int8)),
+    ];
+    for backend in BackendKind::NAMES {
+        list.extend(halves_and_bytes().map(|precision| {
+            let subject = Ours(backend, precision);
+            let aim = (subject == tch_bf16).then_some(3.0);
+            new(&format!("{backend}-{precision}"), subject, Ours(backend, Precision::F32)).aim(aim)
+        }));
     }
     list
 }
 
-/// Ours on every backend in every precision, whether it can be or not.
-pub fn ours() -> impl Iterator<Item = Entrant> {
-    let precisions =
-        |backend| Precision::ALL.into_iter().map(move |precision| Entrant::Ours(backend, precision));
-    BackendKind::NAMES.into_iter().flat_map(precisions)
+/// Texts that are mostly padding, which the peers compute and ours needn't.
+fn captions() -> Vec<Comparison> {
+    let new = |name: &str, subject, peer| Comparison::new(Case::TextCaptions, name, subject, peer);
+    let int8 = Precision::Int8;
+    vec![
+        new("candle-onnxruntime", CANDLE, ONNXRUNTIME).aim(5.0),
+        new("candle-pytorch", CANDLE, PYTORCH).aim(8.0),
+        new("candle-int8-onnxruntime", Entrant::Ours("candle", int8), Entrant::OnnxRuntime(int8)),
+        new("tch-pytorch", Entrant::Ours("tch", Precision::F32), PYTORCH),
+        new("ort-onnxruntime", Entrant::Ours("ort", Precision::F32), ONNXRUNTIME),
+    ]
 }
 
 /// Name of the table of how time grows with the batch size.
 pub const GROWTH: &str = "growth";
 
-/// Whether `filter` selects a comparison.
-pub fn selected(tower: Tower, name: &str, filter: Option<&str>) -> bool {
-    filter.is_none_or(|filter| format!("{tower}/{name}").contains(filter))
+/// Whether a case has a table of growth.
+pub fn has_growth(case: Case) -> bool {
+    matches!(case, Case::Image | Case::TextFull)
+}
+
+/// Who is in it: ours on every backend in every precision, whether it can be or not, and the peers in f32.
+pub fn growth() -> impl Iterator<Item = Entrant> {
+    let precisions =
+        |backend| Precision::ALL.into_iter().map(move |precision| Entrant::Ours(backend, precision));
+    BackendKind::NAMES.into_iter().flat_map(precisions).chain([ONNXRUNTIME, PYTORCH])
+}
+
+/// Whether `filter` selects a comparison by its full name.
+pub fn selected(full_name: &str, filter: Option<&str>) -> bool {
+    filter.is_none_or(|filter| full_name.contains(filter))
 }
 
 /// The list for `--help`.
 pub fn help() -> String {
     let list = all();
-    let width = list.iter().map(|comparison| comparison.name.len()).max().unwrap_or(0);
-    let mut text = "\
-Comparisons, as image/NAME and text/NAME: who is judged / who sets the measure (the ratio of speeds that is aimed at).\n\n"
-        .to_owned();
-    for Comparison { name, subject, peer, bar } in &list {
-        let bar = bar.map(|bar| format!(" (>= {bar})")).unwrap_or_default();
-        text += &format!("  {name:width$}  {subject} / {peer}{bar}\n");
+    let width = list.iter().map(|comparison| comparison.full_name().len()).max().unwrap_or(0);
+    let mut text =
+        "Comparisons: who is judged / who sets the measure (what is aimed at, with a batch of 32).\n\n"
+            .to_owned();
+    for case in Case::ALL {
+        for comparison in list.iter().filter(|comparison| comparison.case == case) {
+            let Comparison { subject, peer, aim, .. } = comparison;
+            let aim = aim.map(|aim| format!(" ({aim})")).unwrap_or_default();
+            text += &format!("  {:width$}  {subject} / {peer}{aim}\n", comparison.full_name());
+        }
+        if has_growth(case) {
+            let name = format!("{case}/{GROWTH}");
+            text += &format!("  {name:width$}  how the time of a call grows with the batch size\n");
+        }
     }
-    text + &format!(
-        "  {GROWTH:width$}  how the time of ours grows with the batch size\n\n\
-         Every competitor is a process of its own and holds its model during the whole run. They run one at a time, in \
-         turns; a ratio is the median over the rounds, and `about` says that its aim lies between the quartiles. Weights \
-         are random and the same for all, and the embedding of the first input is compared before anything is timed. \
-         Texts fill their context, because the peers compute all positions. What is needed is installed and kept under \
-         target/: Python packages, libtorch, ONNX Runtime."
-    )
+    text + HELP
 }
+
+const HELP: &str = "
+Every competitor is a process of its own and holds its model during the whole run. They run one at a time, in turns; a \
+ratio is the median over the rounds, and `about` says that its aim lies between the quartiles. Weights are random and the \
+same for all, and what becomes of the first input is compared before anything is timed.
+
+`text-full` fills the context. `text-captions` are the 256 lines of xtask/reference/captions.txt, from 3 to 62 tokens with \
+start and end, median 11, nine of ten at most 22, all padded to the context: what a competitor does with padding is its own \
+affair. `jpeg` embeds 128 photographs of 640x427 in batches of 32; `preprocess`, `decode` and `resize` prepare them on one \
+thread. `start` is the release build of `openclip embed text` from start to end. `memory` is the most that has been resident \
+(VmHWM) once both towers are loaded and have embedded one input each, so its aim, 1.3 times the weights, is a ratio of 0.77.
+
+GFLOP/s count a multiplication and an addition as two, in patches, linear layers and attention without a mask over the whole \
+context, for everybody alike: work that is skipped shows as speed. They stand beside the machine's peak of f32 multiply-adds, \
+measured at the start.
+
+What is needed is installed and kept under target/: Python packages, libtorch, ONNX Runtime.";
 
 #[cfg(test)]
 mod tests {
@@ -142,24 +301,42 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_selected_by_parts() {
-        let names: Vec<String> = all().into_iter().map(|comparison| comparison.name).collect();
+        let names: Vec<String> = all().iter().map(Comparison::full_name).collect();
         let mut unique = names.clone();
         unique.sort();
         unique.dedup();
         assert_eq!(unique.len(), names.len());
-        for tower in Tower::ALL {
-            assert!(names.iter().all(|name| selected(tower, name, None)));
-        }
-        assert!(selected(Tower::Image, "export", Some("image/")));
-        assert!(selected(Tower::Text, "export", Some("export")));
-        assert!(!selected(Tower::Text, "export", Some("image/export")));
+        assert!(names.iter().all(|name| selected(name, None)));
+        assert!(selected("image/export", Some("image/")));
+        assert!(selected("text-full/export", Some("export")));
+        assert!(!selected("text-full/export", Some("image/export")));
     }
 
     #[test]
     fn help_names_every_comparison() {
         let help = help();
         for comparison in all() {
-            assert!(help.contains(&comparison.name), "{}", comparison.name);
+            assert!(help.contains(&comparison.full_name()), "{}", comparison.full_name());
         }
+    }
+
+    #[test]
+    fn nobody_is_compared_with_itself_and_every_case_is_compared() {
+        let list = all();
+        assert!(list.iter().all(|comparison| comparison.subject != comparison.peer));
+        assert!(Case::ALL.iter().all(|case| list.iter().any(|comparison| comparison.case == *case)));
+    }
+
+    #[test]
+    fn aims_are_for_the_size_that_they_are_stated_for() {
+        let find = |name: &str| all().into_iter().find(|comparison| comparison.full_name() == name).unwrap();
+        let image = find("image/candle-onnxruntime");
+        assert_eq!(image.sizes(&[1, 32]), [1, 32]);
+        assert_eq!((image.aim_at(32), image.aim_at(1)), (Some(Aim::Ratio(1.25)), None));
+        let latency = find("image/candle-onnxruntime-latency");
+        assert_eq!((latency.sizes(&[8, 32]), latency.aim_at(1)), (vec![1], Some(Aim::Ratio(1.33))));
+        let jpeg = find("jpeg/candle-onnxruntime");
+        assert_eq!((jpeg.sizes(&[1]), jpeg.aim_at(128)), (vec![128], Some(Aim::Ratio(1.3))));
+        assert_eq!(find("start/candle-pytorch").aim_at(1), Some(Aim::AtMost(0.5)));
     }
 }

@@ -2,24 +2,39 @@
 //!
 //! Absolute figures drift with the machine and its load; a ratio whose two sides took turns holds.
 
+mod case;
+mod cold_start;
 mod comparisons;
 mod competitor;
+mod entry;
+mod exports;
+mod inputs;
 mod machine;
 mod measure;
+mod npy;
+mod operations;
+mod output;
+mod peak;
+mod plot;
 mod protocol;
+mod record;
 mod report;
 mod statistics;
 mod table;
 pub mod worker;
 mod workload;
 
-use std::env;
+use std::{env, path::PathBuf};
 
 use anyhow::{Result, bail, ensure};
-use comparisons::{Comparison, Entrant, GROWTH, Tower, selected};
+use case::{Case, PHOTOGRAPHS};
+use comparisons::{Comparison, GROWTH, growth, has_growth, selected};
+use entry::Setting;
 use machine::Machine;
-use measure::Field;
+use measure::{Field, Measured, Plan};
 use openclip_zoo::Registry;
+use output::Output;
+use record::Record;
 use workload::Model;
 
 use crate::{
@@ -31,41 +46,104 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = comparisons::help())]
 pub struct Options {
-    /// Only comparisons whose name contains this, such as `image/`, `/tch` or `text/export`
+    /// Only comparisons whose name contains this, such as `image/`, `/tch` or `text-full/export`
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// The architecture
-    #[arg(long, default_value = "ViT-B-32")]
-    model: String,
-    /// Images or texts in a call
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
-    batch_size: u16,
+    /// Architectures, separated by commas
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "ViT-B-32")]
+    model: Vec<String>,
+    /// Images or texts in a call; several are separated by commas, and the growth of time is that over all of them
+    #[arg(
+        long,
+        value_name = "N,..",
+        value_delimiter = ',',
+        default_value = "32",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    batch_size: Vec<u16>,
     /// Threads that share the work of a call; all cores where nothing is said
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Turns of every competitor, after two to warm up
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// On stdout an object a line for each comparison: case, model, backend, precision, batch, peer, ours, theirs, unit,
+    /// ratio (more than 1: ours is better). Everything else goes to stderr
+    #[arg(long)]
+    json: bool,
+    /// Also draw time against batch size and against model size, as SVG, into this folder (from the project's root)
+    #[arg(long, value_name = "FOLDER")]
+    plot: Option<PathBuf>,
 }
 
-/// Batch sizes of the table of growth.
-const BATCH_SIZES: [usize; 3] = [1, 8, 32];
+/// Batch sizes of the table of growth, where only one is asked for.
+const GROWTH_SIZES: [usize; 3] = [1, 8, 32];
+
+impl Options {
+    fn sizes(&self) -> Vec<usize> {
+        let mut sizes: Vec<usize> = self.batch_size.iter().copied().map(usize::from).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    fn growth_sizes(&self) -> Vec<usize> {
+        let sizes = self.sizes();
+        if sizes.len() > 1 { sizes } else { GROWTH_SIZES.to_vec() }
+    }
+
+    fn selects(&self, full_name: &str) -> bool {
+        selected(full_name, self.filter.as_deref())
+    }
+
+    /// The comparisons of a case that are to be made.
+    fn comparisons(&self, case: Case) -> Vec<Comparison> {
+        let mut list = comparisons::all();
+        list.retain(|comparison| comparison.case == case && self.selects(&comparison.full_name()));
+        list
+    }
+
+    /// Whether the table of growth is to be made.
+    fn growth(&self, case: Case) -> bool {
+        has_growth(case) && self.selects(&format!("{case}/{GROWTH}"))
+    }
+
+    /// Who is to be measured in calls of which size.
+    fn plan(&self, case: Case) -> Plan {
+        let mut plan = Plan::new();
+        let mut add = |size, entrant| {
+            let entrants: &mut Vec<_> = plan.entry(size).or_default();
+            if !entrants.contains(&entrant) {
+                entrants.push(entrant);
+            }
+        };
+        for comparison in self.comparisons(case) {
+            for size in comparison.sizes(&self.sizes()) {
+                add(size, comparison.peer);
+                add(size, comparison.subject);
+            }
+        }
+        if self.growth(case) {
+            for size in self.growth_sizes() {
+                growth().for_each(|entrant| add(size, entrant));
+            }
+        }
+        plan
+    }
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// When something can't be installed, a competitor fails, or competitors compute different things.
-#[allow(clippy::print_stdout, reason = "a command-line program")]
 pub fn run(options: &Options) -> Result<()> {
-    let names: Vec<String> = comparisons::all().into_iter().map(|comparison| comparison.name).collect();
-    let any = |tower| {
-        names.iter().any(|name| is_selected(tower, name, options)) || is_selected(tower, GROWTH, options)
-    };
-    let towers: Vec<Tower> = Tower::ALL.into_iter().filter(|&tower| any(tower)).collect();
-    if towers.is_empty() {
+    let cases: Vec<Case> = Case::ALL.into_iter().filter(|&case| !options.plan(case).is_empty()).collect();
+    if cases.is_empty() {
         bail!("no comparison matches; `cargo xtask bench --help` lists them");
     }
-    Registry::bundled().architecture(&options.model)?;
+    for name in &options.model {
+        Registry::bundled().architecture(name)?;
+    }
     // What isn't release code says nothing about speed.
     if cfg!(debug_assertions) || !every_backend::BUILT_IN {
         let native = Native::fetch(native::Options::default())?;
@@ -73,44 +151,136 @@ pub fn run(options: &Options) -> Result<()> {
         ensure!(status.success(), "stopped ({status}) for the reason above");
         return Ok(());
     }
-    let machine = Machine::look();
-    println!("{machine}");
-    let model = Model::prepare(&options.model)?;
-    towers.into_iter().try_for_each(|tower| measure(&model, tower, &machine, options))
-}
-
-fn is_selected(tower: Tower, name: &str, options: &Options) -> bool {
-    selected(tower, name, options.filter.as_deref())
-}
-
-/// Measures what is selected of one tower and prints it.
-#[allow(clippy::print_stdout, reason = "a command-line program")]
-fn measure(model: &Model, tower: Tower, machine: &Machine, options: &Options) -> Result<()> {
-    let (batch, rounds) = (usize::from(options.batch_size), usize::from(options.rounds));
+    let output = Output::new(options.json);
+    if cases.contains(&Case::Start) {
+        entry::build_command()?;
+    }
     let threads = options.threads.map_or_else(machine::cores, usize::from);
-    let comparisons: Vec<Comparison> = comparisons::all()
-        .into_iter()
-        .filter(|comparison| is_selected(tower, &comparison.name, options))
-        .collect();
-    println!("\n{} {tower}, batch {batch}, {threads} threads, {rounds} rounds\n", options.model);
-
-    let most = BATCH_SIZES.into_iter().fold(batch, usize::max);
-    let mut field = Field::new(model, tower, model.inputs(tower, most)?, threads);
-    for entrant in comparisons.iter().flat_map(|comparison| [comparison.peer, comparison.subject]) {
-        field.enter(entrant)?;
+    let machine = Machine::look().with_peak(threads);
+    output.text(&machine.to_string());
+    let mut measured = Vec::new();
+    for (index, name) in options.model.iter().enumerate() {
+        let model = Model::prepare(name)?;
+        for &case in cases.iter().filter(|case| index == 0 || !case.is_preparation()) {
+            measured.extend(measure(&model, case, threads, &machine, options, &output)?);
+        }
     }
-    if !comparisons.is_empty() {
-        let [times] = field.measure(|_| true, [batch], rounds)?;
-        println!("{}", report::speeds(&times, batch));
-        println!("{}", report::ratios(&comparisons, &times, machine));
-    }
-    if is_selected(tower, GROWTH, options) {
-        comparisons::ours().try_for_each(|entrant| field.enter(entrant))?;
-        let times = field.measure(|entrant| matches!(entrant, Entrant::Ours(..)), BATCH_SIZES, rounds)?;
-        println!("{}", report::growth(&BATCH_SIZES, &times));
-    }
-    for (entrant, reason) in field.refused() {
-        println!("not measured: {entrant}: {reason}");
+    if let Some(folder) = &options.plot {
+        for file in plot::write(folder, &measured)? {
+            output.text(&format!("drawn: {}", file.display()));
+        }
     }
     Ok(())
+}
+
+/// Measures what is selected of a case and says what it found.
+fn measure(
+    model: &Model,
+    case: Case,
+    threads: usize,
+    machine: &Machine,
+    options: &Options,
+    output: &Output,
+) -> Result<Vec<Measured>> {
+    let (plan, rounds) = (options.plan(case), usize::from(options.rounds));
+    let on = if case.is_preparation() { "one thread".to_owned() } else { format!("{threads} threads") };
+    output.text(&format!(
+        "\n{} {case}, {on}, {rounds} round{}",
+        model.name(),
+        if rounds == 1 { "" } else { "s" }
+    ));
+
+    let files = matches!(case, Case::Jpeg) || case.is_preparation();
+    let most = plan.keys().copied().max().unwrap_or(1);
+    let (inputs, photographs, count) = if files {
+        (Vec::new(), Some(workload::photographs()?), PHOTOGRAPHS)
+    } else if case == Case::Start {
+        (Vec::new(), None, 1)
+    } else {
+        // Texts differ in length: there are more of them than in a batch.
+        let count = if case == Case::TextCaptions { most.max(inputs::CAPTION_COUNT) } else { most };
+        (model.inputs(case, count)?, None, count)
+    };
+    let mut field = Field::new(Setting { model, case, inputs, photographs, threads }, count);
+    for &entrant in plan.values().flatten() {
+        // Minutes of waiting for a figure that nobody would use; whoever asks for it gets it.
+        if entrant.needs_bf16() && !machine.has_bf16() && options.filter.is_none() {
+            field.leave_out(entrant, "no bf16 instructions here; it is measured with a --filter");
+        } else {
+            field.enter(entrant)?;
+        }
+    }
+    let measured =
+        if case == Case::Memory { field.measure_memory(&plan)? } else { field.measure(&plan, rounds)? };
+    let (comparisons, memory) = (options.comparisons(case), field.memory());
+    for measured in &measured {
+        let list: Vec<&Comparison> = comparisons
+            .iter()
+            .filter(|comparison| comparison.sizes(&options.sizes()).contains(&measured.size))
+            .collect();
+        if list.is_empty() {
+            continue;
+        }
+        output.text(&format!("\nbatch {}\n", case.batch(measured.size)));
+        output.text(&report::figures(measured, machine, &memory));
+        output.text(&report::ratios(&list, measured, machine));
+        let mut records: Vec<Record> = Vec::new();
+        for record in list.iter().filter_map(|comparison| Record::of(comparison, measured)) {
+            // A latency is also the time of a batch of one, where that is asked for.
+            if !records.contains(&record) {
+                output.record(&record)?;
+                records.push(record);
+            }
+        }
+    }
+    if options.growth(case) {
+        let sizes = options.growth_sizes();
+        let grown: Vec<Measured> =
+            measured.iter().filter(|measured| sizes.contains(&measured.size)).cloned().collect();
+        output.text("");
+        output.text(&report::growth(&grown));
+    }
+    for (entrant, reason) in field.refused() {
+        output.text(&format!("not measured: {entrant}: {reason}"));
+    }
+    Ok(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use openclip_core::Precision;
+
+    use super::{comparisons::Entrant, *};
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &[&str]) -> Options {
+        Arguments::parse_from(["bench"].iter().chain(arguments)).options
+    }
+
+    #[test]
+    fn a_plan_has_the_sizes_that_are_asked_for_and_those_of_its_tables() {
+        let sizes = |arguments: &[&str], case| options(arguments).plan(case).into_keys().collect::<Vec<_>>();
+        assert_eq!(sizes(&[], Case::Image), [1, 8, 32]);
+        assert_eq!(sizes(&["--batch-size", "64"], Case::Image), [1, 8, 32, 64]);
+        assert_eq!(sizes(&["--batch-size", "32,8,8", "--filter", "growth"], Case::Image), [8, 32]);
+        assert_eq!(sizes(&["--filter", "latency"], Case::Image), [1]);
+        assert_eq!(sizes(&["--filter", "latency"], Case::TextFull), [0; 0]);
+        assert_eq!(sizes(&["--batch-size", "8,128"], Case::TextCaptions), [8, 128]);
+        assert_eq!(sizes(&["--batch-size", "8"], Case::Jpeg), [PHOTOGRAPHS]);
+    }
+
+    #[test]
+    fn nobody_takes_part_without_need() {
+        let plan = options(&["--filter", "image/candle-onnxruntime-latency"]).plan(Case::Image);
+        let f32 = Precision::F32;
+        assert_eq!(plan[&1], [Entrant::OnnxRuntime(f32), Entrant::Ours("candle", f32)]);
+        let plan = options(&[]).plan(Case::Image);
+        assert!(plan[&32].contains(&Entrant::OpenclipExport) && !plan[&8].contains(&Entrant::OpenclipExport));
+    }
 }

@@ -6,16 +6,18 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// What a competitor is asked: `run N` for a batch of the first `N` inputs.
+/// What a competitor is asked: `run FIRST COUNT` for so many inputs from there on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
+    /// Position of the first input.
+    pub first: usize,
     /// Number of inputs.
-    pub batch: usize,
+    pub count: usize,
 }
 
 impl std::fmt::Display for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "run {}", self.batch)
+        write!(f, "run {} {}", self.first, self.count)
     }
 }
 
@@ -23,9 +25,10 @@ impl FromStr for Request {
     type Err = anyhow::Error;
 
     fn from_str(line: &str) -> Result<Self> {
-        let number = line.trim_end().strip_prefix("run ").and_then(|number| number.parse().ok());
-        match number {
-            Some(batch) if batch > 0 => Ok(Self { batch }),
+        let numbers = line.trim_end().strip_prefix("run ").and_then(|numbers| numbers.split_once(' '));
+        let request = numbers.and_then(|(first, count)| Some((first.parse().ok()?, count.parse().ok()?)));
+        match request {
+            Some((first, count)) if count > 0 => Ok(Self { first, count }),
             _ => bail!("`{line}` is no request"),
         }
     }
@@ -37,12 +40,12 @@ impl FromStr for Request {
 pub enum Answer {
     /// The model is loaded.
     Ready {
-        /// Its embedding of the first input, to see that all competitors compute the same.
+        /// What the first input becomes (an embedding, or pixels), to see that all competitors compute the same.
         embedding: Vec<f32>,
     },
     /// The backend can't do what is to be measured, for this reason.
     Refused(String),
-    /// A batch took this long.
+    /// A call took this long.
     Seconds(f64),
 }
 
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_they_are_written() {
-        let request = Request { batch: 32 };
+        let request = Request { first: 64, count: 32 };
         assert_eq!(format!("{request}\n").parse::<Request>().unwrap(), request);
         let ready = Answer::Ready { embedding: vec![0.5, -1.0] };
         for answer in [ready, Answer::Seconds(0.25), Answer::Refused("no int8 here".into())] {
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for line in ["", "run", "run 0", "run -1", "walk 3"] {
+        for line in ["", "run", "run 3", "run 0 0", "run 0 -1", "run 0 1 2", "walk 0 3"] {
             assert!(line.parse::<Request>().is_err(), "{line}");
         }
         for line in [
