@@ -14,7 +14,8 @@ use openclip_core::HostTensor;
 use super::decode::DecodeOptions;
 use super::error::ImageError;
 use super::image::DecodedImage;
-use super::pipeline::Preprocessor;
+use super::pipeline::{Preprocessor, read};
+use super::scratch::Scratch;
 
 /// Where an image comes from.
 #[derive(Clone, Debug)]
@@ -177,8 +178,9 @@ impl BatchLoader {
                 let (queue, preprocessor) = (Arc::clone(&queue), Arc::clone(&preprocessor));
                 let results = result_sender.clone();
                 std::thread::spawn(move || {
+                    let mut scratch = Scratch::default();
                     while let Some((position, source)) = queue.next() {
-                        let prepared = prepare(&preprocessor, source.into(), &options.decode);
+                        let prepared = prepare(&preprocessor, source.into(), &options.decode, &mut scratch);
                         if results.send((position, prepared)).is_err() {
                             break;
                         }
@@ -219,14 +221,18 @@ fn prepare(
     preprocessor: &Preprocessor,
     source: ImageSource,
     options: &DecodeOptions,
+    scratch: &mut Scratch,
 ) -> Result<Vec<f32>, ImageError> {
-    let image = match source {
-        ImageSource::Path(path) => DecodedImage::open_with(path, options)?,
-        ImageSource::Bytes { name, bytes } => DecodedImage::from_bytes_with(name, &bytes, options)?,
-        ImageSource::Image(image) => image,
-    };
     let mut pixels = vec![0.0; preprocessor.output_len()];
-    preprocessor.prepare_into(&image, &mut pixels)?;
+    let (name, bytes) = match source {
+        ImageSource::Path(path) => read(&path)?,
+        ImageSource::Bytes { name, bytes } => (name, bytes),
+        ImageSource::Image(image) => {
+            preprocessor.prepare_into(&image, &mut pixels)?;
+            return Ok(pixels);
+        }
+    };
+    preprocessor.prepare_bytes_into(name, &bytes, options, &mut pixels, scratch)?;
     Ok(pixels)
 }
 
