@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use openclip_vision::preprocess::{
-    BatchLoader, DecodedImage, ImageError, ImageSize, ImageSource, LoaderOptions, PreprocessConfig,
-    Preprocessor, ResizeMode,
+    BatchLoader, DecodeOptions, DecodedImage, ImageError, ImageSize, ImageSource, LoaderOptions,
+    PreprocessConfig, Preprocessor, ResizeMode,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -152,6 +152,60 @@ fn jpegs_have_libjpegs_pixels() {
     }
 }
 
+/// Decoding no more than the crop needs gives what decoding everything gives.
+#[test]
+fn files_are_prepared_as_the_images_in_them_are() {
+    let cases = [
+        (ImageSize::Square(64), ResizeMode::Shortest),
+        (ImageSize::Square(7), ResizeMode::Shortest),
+        (ImageSize::HeightWidth([90, 30]), ResizeMode::Shortest),
+        (ImageSize::Square(40), ResizeMode::Longest),
+        (ImageSize::HeightWidth([20, 50]), ResizeMode::Squash),
+    ];
+    let mut failures = Vec::new();
+    for (name, bytes) in inputs() {
+        let Ok(image) = DecodedImage::from_bytes(name.as_str(), &bytes) else { continue };
+        for (size, resize_mode) in cases {
+            let config = PreprocessConfig { size, resize_mode, ..PreprocessConfig::default() };
+            let preprocessor = Preprocessor::new(config).unwrap();
+            let expected = preprocessor.prepare(&image).map_err(|error| error.to_string());
+            let found = preprocessor.prepare_bytes(name.as_str(), &bytes, &DecodeOptions::default());
+            if found.map_err(|error| error.to_string()) != expected {
+                failures.push(format!("{name} at {size:?} {resize_mode:?}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Decoding at reduced size is close to the reference, happens only where it is asked for, and only to large images.
+#[test]
+fn fast_decoding_is_close() {
+    let fast = DecodeOptions::default().with_fast(true);
+    let mut reduced = 0;
+    for (name, bytes) in inputs().into_iter().filter(|(name, _)| name.ends_with(".jpg")) {
+        let image = DecodedImage::from_bytes(name.as_str(), &bytes).unwrap();
+        let longest = image.width().max(image.height());
+        for (side, may_differ) in [(longest.div_ceil(16), true), (longest, false)] {
+            let config = PreprocessConfig {
+                size: ImageSize::Square(side),
+                mean: vec![0.0; 3],
+                std: vec![1.0; 3],
+                resize_mode: ResizeMode::Squash,
+                ..PreprocessConfig::default()
+            };
+            let preprocessor = Preprocessor::new(config).unwrap();
+            let exact = preprocessor.prepare(&image).unwrap();
+            let found = preprocessor.prepare_bytes(name.as_str(), &bytes, &fast).unwrap();
+            let pairs = exact.data().iter().zip(found.data());
+            let worst = pairs.map(|(exact, found)| (exact - found).abs()).fold(0.0, f32::max);
+            assert!(worst <= if may_differ { 0.1 } else { 0.0 }, "{name} at {side}: {worst}");
+            reduced += usize::from(worst > 0.0);
+        }
+    }
+    assert!(reduced > 0, "nothing was decoded at reduced size");
+}
+
 #[test]
 fn damaged_files_never_panic_and_truncated_ones_are_errors() {
     let preprocessor =
@@ -181,8 +235,13 @@ fn damaged_files_never_panic_and_truncated_ones_are_errors() {
                 let at = random(range);
                 flipped[at] ^= 1 << random(8);
             }
-            if let Ok(image) = DecodedImage::from_bytes(name.as_str(), &flipped) {
-                let _ = preprocessor.resize_and_crop(&image);
+            match DecodedImage::from_bytes(name.as_str(), &flipped) {
+                Ok(image) => drop(preprocessor.resize_and_crop(&image)),
+                // What a panic in a decoder is turned into: ours have none.
+                Err(error) if name.ends_with(".jpg") => {
+                    assert!(!error.to_string().contains("its decoder failed"), "{error}");
+                }
+                Err(_) => {}
             }
         }
     }

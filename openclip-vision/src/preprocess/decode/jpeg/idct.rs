@@ -213,3 +213,62 @@ fn two(x: [i32; 8]) -> [i32; 2] {
     );
     [add(even, odd), sub(even, odd)]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The transform of one block by its definition, in double precision.
+    fn plain(block: &[f64; 64]) -> [f64; 64] {
+        let factor = |k: usize| if k == 0 { 0.5_f64.sqrt() } else { 1.0 };
+        let wave = |x: usize, k: usize| ((2 * x + 1) as f64 * k as f64 * std::f64::consts::PI / 16.0).cos();
+        std::array::from_fn(|index| {
+            let (x, y) = (index % 8, index / 8);
+            let terms = (0..64).map(|k| {
+                let (u, v) = (k % 8, k / 8);
+                factor(u) * factor(v) * block[k] * wave(x, u) * wave(y, v)
+            });
+            terms.sum::<f64>() / 4.0 + 128.0
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_transform_is_the_definition_rounded(
+            values in proptest::collection::vec(-60_i16..60, GROUP), step in 1_i32..4, extent in 0_u8..64,
+        ) {
+            let zigzag = super::super::header::ZIGZAG;
+            let mut group = [0; GROUP];
+            for &place in &zigzag[..=usize::from(extent)] {
+                let start = usize::from(place) * LANES;
+                group[start..start + LANES].copy_from_slice(&values[start..start + LANES]);
+            }
+            let quant = [step; 64];
+            let mut rows = [0; GROUP];
+            transform(&group, extent, &quant, 8, &mut rows, 64);
+            for lane in 0..LANES {
+                let block = std::array::from_fn(|k| f64::from(i32::from(group[k * LANES + lane]) * step));
+                for (index, expected) in plain(&block).into_iter().enumerate() {
+                    let found = f64::from(rows[index / 8 * 64 + lane * 8 + index % 8]);
+                    prop_assert!((found - expected.clamp(0.0, 255.0)).abs() < 1.0, "{found} for {expected}");
+                }
+            }
+        }
+
+        #[test]
+        fn reduced_blocks_have_the_mean_of_the_whole(dc in -500_i16..500) {
+            let mut group = [0; GROUP];
+            group[..LANES].fill(dc);
+            for size in [1, 2, 4, 8] {
+                let mut rows = [0; GROUP];
+                transform(&group, 0, &[2; 64], size, &mut rows, LANES * size);
+                let expected = f64::from(dc) / 4.0 + 128.0;
+                for &found in &rows[..LANES * size * size] {
+                    prop_assert!((f64::from(found) - expected.clamp(0.0, 255.0)).abs() <= 0.5);
+                }
+            }
+        }
+    }
+}

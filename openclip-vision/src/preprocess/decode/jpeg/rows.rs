@@ -71,7 +71,7 @@ impl Plane {
             }
             Upsampling::Smooth12 => {
                 let (near, far) = self.neighbours(y);
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 let range = columns.start - self.origin..columns.end - self.origin;
                 let (near, far) = (&self.row(near)[range.clone()], &self.row(far)[range]);
                 for ((output, &near), &far) in full.iter_mut().zip(near).zip(far) {
@@ -120,7 +120,7 @@ impl Plane {
     /// The row of samples nearest to a row of pixels at twice the height, and the second nearest.
     fn neighbours(&self, y: usize) -> (usize, usize) {
         let near = y / 2;
-        let far = if y % 2 == 0 { near.max(1) - 1 } else { (near + 1).min(self.height - 1) };
+        let far = if y.is_multiple_of(2) { near.max(1) - 1 } else { (near + 1).min(self.height - 1) };
         (near, far)
     }
 
