@@ -152,6 +152,25 @@ fn jpegs_have_libjpegs_pixels() {
     }
 }
 
+/// Single frames of Motion JPEG come without the tables that everybody uses.
+#[test]
+fn a_jpeg_without_huffman_tables_has_the_standard_ones() {
+    let (name, bytes) = inputs().into_iter().find(|(name, _)| name == "jpeg-2.jpg").unwrap();
+    let mut without = bytes[..2].to_vec();
+    let mut rest = &bytes[2..];
+    while rest[1] != 0xda {
+        let (segment, after) = rest.split_at(2 + usize::from(u16::from_be_bytes([rest[2], rest[3]])));
+        if segment[1] != 0xc4 {
+            without.extend(segment);
+        }
+        rest = after;
+    }
+    without.extend(rest);
+    assert!(without.len() + 400 < bytes.len(), "the file had no tables");
+    let found = DecodedImage::from_bytes(name.as_str(), &without).unwrap();
+    assert_eq!(found, DecodedImage::from_bytes(name.as_str(), &bytes).unwrap());
+}
+
 /// Decoding no more than the crop needs gives what decoding everything gives.
 #[test]
 fn files_are_prepared_as_the_images_in_them_are() {

@@ -4,6 +4,7 @@
 use super::super::reader::Reader;
 use super::super::{DecodeOptions, Fault};
 use super::huffman::HuffmanTable;
+use super::standard_tables::STANDARD_TABLES;
 
 /// Places of the zigzag order in the natural order (row by row). Damaged data may run past the last of 64, which is
 /// taken to mean the last.
@@ -154,7 +155,13 @@ impl<'a> Headers<'a> {
                         _ => "hierarchical".to_owned(),
                     }));
                 }
-                0xda => return self.read_scan(segment).map(Some),
+                0xda => {
+                    let scan = self.read_scan(segment)?;
+                    if self.frame.as_ref().is_some_and(|frame| !frame.progressive) {
+                        self.complete_huffman_tables(&scan)?;
+                    }
+                    return Ok(Some(scan));
+                }
                 0xdb => self.read_quant_tables(segment)?,
                 0xdd => {
                     let &[high, low] = segment else { return damaged("restart interval") };
@@ -258,6 +265,28 @@ impl<'a> Headers<'a> {
                 None => return damaged("Huffman table selector"),
             }
             segment = rest;
+        }
+        Ok(())
+    }
+
+    /// Puts the standard tables where a scan uses one that the file doesn't define.
+    fn complete_huffman_tables(&mut self, scan: &Scan) -> Result<(), Fault> {
+        let is_defined = |tables: &[Option<HuffmanTable>; 4], selector: usize| {
+            tables.get(selector).is_some_and(Option::is_some)
+        };
+        let complete = |part: &ScanComponent| {
+            is_defined(&self.dc_tables, part.dc) && is_defined(&self.ac_tables, part.ac)
+        };
+        if scan.components.iter().all(complete) {
+            return Ok(());
+        }
+        let defined = [self.dc_tables.each_mut(), self.ac_tables.each_mut()];
+        let defined = defined.map(|tables| tables.map(Option::take));
+        self.read_huffman_tables(STANDARD_TABLES)?;
+        for (tables, defined) in [&mut self.dc_tables, &mut self.ac_tables].into_iter().zip(defined) {
+            for (table, defined) in tables.iter_mut().zip(defined) {
+                *table = defined.or(table.take());
+            }
         }
         Ok(())
     }

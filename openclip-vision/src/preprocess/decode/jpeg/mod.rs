@@ -13,6 +13,7 @@ mod idct;
 mod progressive;
 mod rows;
 mod scan;
+mod standard_tables;
 
 use std::ops::Range;
 
