@@ -68,11 +68,8 @@ impl Segments<'_> {
     }
 }
 
-/// Reads a scan. `finished` is told of every row of units that is complete (of an interleaved scan: all its components),
-/// and may change the targets for the next.
-///
-/// Single components come in rows of their own blocks, several components in units that hold as many blocks of each as
-/// its sampling factors say.
+/// Reads a scan. Single components come in rows of their own blocks, several components in units that hold as many blocks
+/// of each as its sampling factors say.
 pub(super) struct ScanReader<'h, 'a, 's> {
     pub headers: &'h mut Headers<'a>,
     pub frame: &'h Frame,
@@ -82,9 +79,12 @@ pub(super) struct ScanReader<'h, 'a, 's> {
 }
 
 impl ScanReader<'_, '_, '_> {
-    /// Reads all rows of the scan. Each time a row of units is complete, `finished` gets its number and may take the
-    /// coefficients out of the targets; `row_of_blocks` says in which row of a target's coefficients a row of units
-    /// starts.
+    /// Reads all rows of the scan. `targets` hold the coefficients of every component of the frame: of the whole image if
+    /// `keeps_rows`, otherwise of one row of units. Each time a row of units is complete, `finished` gets its number, and
+    /// may take the coefficients out of the targets and change them for the next.
+    ///
+    /// # Errors
+    /// [`Fault::Damaged`] without the tables that the scan needs, [`Fault::Truncated`] where the file ends too early.
     #[inline(always)]
     pub(super) fn read(
         self,
