@@ -1,8 +1,8 @@
 //! Many images at once: decoding and preparing on background threads while the caller encodes the batch before.
 //!
 //! Memory is bounded: at most [`BatchLoader::prefetch`](LoaderOptions::prefetch) batches are finished or under way
-//! besides the one that the caller holds. While the caller is slower than the threads, as encoders on a CPU are, they are at
-//! rest most of the time and take few cores' time from it. Items stay in input order, and an image that fails is an error of its own.
+//! besides the one that the caller holds. While the caller is the slower side, as encoders on a CPU are, the threads rest
+//! most of the time and take little from it. Items stay in input order, and an image that fails is an error of its own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
