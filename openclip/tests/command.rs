@@ -137,6 +137,23 @@ fn images_come_from_files_folders_and_a_list() {
 }
 
 #[test]
+fn fast_decoding_of_large_photos_changes_little() {
+    let sandbox = Sandbox::new();
+    sandbox.write("rocket.jpg", include_bytes!("../../openclip-vision/benches/rocket.jpg"));
+    let embed = |name: &str, options: &[&str]| {
+        let run = sandbox.run(&[&["embed", "image", "rocket.jpg", "-o", name], options].concat());
+        assert_eq!(run.code, 0, "{}", run.err);
+        read_npy(&sandbox.path(name)).concat()
+    };
+    let (exact, fast) = (embed("exact.npy", &[]), embed("fast.npy", &["--fast-decode"]));
+    assert_ne!(exact, fast);
+    assert!(dot(&exact, &fast) > 0.999, "cosine {}", dot(&exact, &fast));
+    let label = ["--labels", "rocket, pizza", "--json"];
+    let run = sandbox.run(&[&["classify", "rocket.jpg", "--fast-decode"], label.as_slice()].concat());
+    assert_eq!(run.code, 0, "{}", run.err);
+}
+
+#[test]
 fn broken_images_are_reported_and_the_rest_is_right() {
     let sandbox = Sandbox::new();
     let mut paths = Vec::new();

@@ -3,11 +3,13 @@
 
 use super::geometry::Geometry;
 use super::image::{DecodedImage, Mode, Samples};
-use super::{resample, resample_wide};
+use super::resample::{self, Source};
+use super::resample_wide;
+use super::scratch::BufferPool;
 
 /// Resizes, crops, pads with `fill` in every channel and converts to interleaved RGB.
-pub(crate) fn to_rgb(image: &DecodedImage, geometry: &Geometry, fill: u8) -> Vec<u8> {
-    let window = window_rgb(image, geometry);
+pub(crate) fn to_rgb(image: &DecodedImage, geometry: &Geometry, fill: u8, pool: &mut BufferPool) -> Vec<u8> {
+    let window = window_rgb(image, geometry, pool);
     let (columns, rows) = (geometry.x.window().len(), geometry.y.window().len());
     let (width, height) = (geometry.x.target, geometry.y.target);
     if (columns, rows) == (width, height) {
@@ -24,35 +26,37 @@ pub(crate) fn to_rgb(image: &DecodedImage, geometry: &Geometry, fill: u8) -> Vec
 }
 
 /// The crop's window in RGB.
-fn window_rgb(image: &DecodedImage, geometry: &Geometry) -> Vec<u8> {
+fn window_rgb(image: &DecodedImage, geometry: &Geometry, pool: &mut BufferPool) -> Vec<u8> {
     let Geometry { x, y, interpolation } = *geometry;
+    let region = image.region();
+    let source = |values| Source { values, region };
     let resized = x.source != x.resized || y.source != y.resized;
     match (image.samples(), image.mode()) {
-        (Samples::U8(values), Mode::Rgb) => resample::resize::<3>(values, x, y, interpolation),
+        (Samples::U8(values), Mode::Rgb) => resample::resize::<3>(source(values), x, y, interpolation, pool),
         (Samples::U8(values), Mode::Gray) => {
-            gray(resample::resize::<1>(values, x, y, interpolation).into_iter())
+            gray(resample::resize::<1>(source(values), x, y, interpolation, pool).into_iter())
         }
         (Samples::U8(values), Mode::GrayAlpha) if resized => {
             let premultiplied = premultiply::<2>(values);
-            let window = resample::resize::<2>(&premultiplied, x, y, interpolation);
+            let window = resample::resize::<2>(source(&premultiplied), x, y, interpolation, pool);
             gray(window.as_chunks::<2>().0.iter().map(|&[value, alpha]| unpremultiply(value, alpha)))
         }
         (Samples::U8(values), Mode::GrayAlpha) => {
-            let window = resample::crop::<2>(values, x.source, x.window(), y.window());
+            let window = resample::crop::<2>(values, x.source, x.window(), y.window(), pool);
             gray(window.as_chunks::<2>().0.iter().map(|pixel| pixel[0]))
         }
         (Samples::U8(values), Mode::Rgba) if resized => {
             let premultiplied = premultiply::<4>(values);
-            let window = resample::resize::<4>(&premultiplied, x, y, interpolation);
+            let window = resample::resize::<4>(source(&premultiplied), x, y, interpolation, pool);
             let pixels = window.as_chunks::<4>().0.iter();
             pixels.flat_map(|&[r, g, b, alpha]| [r, g, b].map(|value| unpremultiply(value, alpha))).collect()
         }
         (Samples::U8(values), Mode::Rgba) => {
-            let window = resample::crop::<4>(values, x.source, x.window(), y.window());
+            let window = resample::crop::<4>(values, x.source, x.window(), y.window(), pool);
             window.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect()
         }
         (Samples::U8(values), Mode::Cmyk) => {
-            let window = resample::resize::<4>(values, x, y, interpolation);
+            let window = resample::resize::<4>(source(values), x, y, interpolation, pool);
             window.as_chunks::<4>().0.iter().flat_map(|&pixel| cmyk_to_rgb(pixel)).collect()
         }
         (Samples::U8(values), Mode::Palette) => match image.palette() {

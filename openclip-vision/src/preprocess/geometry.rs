@@ -2,6 +2,8 @@
 //! (torchvision's `Resize` and `CenterCrop`, open_clip's `ResizeKeepRatio` and `CenterCropOrPad`).
 
 use super::config::{Interpolation, PreprocessConfig, ResizeMode};
+use super::filter::Coefficients;
+use super::image::Region;
 
 /// One axis of the plan: `source` pixels are resized to `resized`, of which `target` are kept from `offset` on.
 /// A negative offset is padding before the image.
@@ -21,6 +23,18 @@ impl Span {
         start..usize::try_from(end).unwrap_or(0).min(self.resized)
     }
 
+    /// The range of source pixels that the resized pixels of the window are made of.
+    pub(crate) fn needed(&self, filter: Interpolation) -> std::ops::Range<usize> {
+        let window = self.window();
+        if self.source == self.resized || window.is_empty() {
+            return window;
+        }
+        let bounds = |position: usize| {
+            Coefficients::new(self.source, self.resized, position..position + 1, filter).source_range()
+        };
+        bounds(window.start).start..bounds(window.end - 1).end
+    }
+
     /// Padded pixels before the image.
     pub(crate) fn padding(&self) -> usize {
         usize::try_from(-self.offset).unwrap_or(0)
@@ -33,6 +47,13 @@ pub(crate) struct Geometry {
     pub x: Span,
     pub y: Span,
     pub interpolation: Interpolation,
+}
+
+impl Geometry {
+    /// The part of the source that the window is made of.
+    pub(crate) fn needed(&self) -> Region {
+        Region { columns: self.x.needed(self.interpolation), rows: self.y.needed(self.interpolation) }
+    }
 }
 
 /// A side that would vanish: the resized `(width, height)`.
@@ -141,6 +162,11 @@ mod tests {
             if let Ok(plan) = plan(mode, ImageSize::HeightWidth([h, w]), width, height) {
                 for span in [plan.x, plan.y] {
                     let window = span.window();
+                    let needed = span.needed(plan.interpolation);
+                    let all = Coefficients::new(span.source, span.resized, window.clone(), plan.interpolation);
+                    let expected =
+                        if span.source == span.resized { window.clone() } else { all.source_range() };
+                    prop_assert_eq!(needed, expected);
                     prop_assert!(!window.is_empty() && window.end <= span.resized);
                     prop_assert!(span.padding() + window.len() <= span.target);
                     prop_assert!(mode == ResizeMode::Longest || window.len() == span.target);

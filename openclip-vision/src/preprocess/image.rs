@@ -78,6 +78,20 @@ impl Samples {
     }
 }
 
+/// A part of an image, in pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    pub columns: std::ops::Range<usize>,
+    pub rows: std::ops::Range<usize>,
+}
+
+impl Region {
+    /// All of an image.
+    pub(crate) fn whole(width: usize, height: usize) -> Self {
+        Self { columns: 0..width, rows: 0..height }
+    }
+}
+
 /// The colours of a palette image.
 pub(crate) type Palette = Box<[[u8; 3]; 256]>;
 
@@ -89,6 +103,8 @@ pub struct DecodedImage {
     height: usize,
     mode: Mode,
     samples: Samples,
+    /// Which pixels the samples are: all of them, unless only a part was decoded because no more is needed.
+    region: Region,
     palette: Option<Palette>,
 }
 
@@ -114,11 +130,24 @@ impl DecodedImage {
         mode: Mode,
         samples: Samples,
     ) -> Result<Self, ImageError> {
-        let expected = width.saturating_mul(height).saturating_mul(mode.channels());
+        Self::from_part(name, width, height, mode, samples, Region::whole(width, height))
+    }
+
+    /// An image of which only a region is there.
+    pub(crate) fn from_part(
+        name: String,
+        width: usize,
+        height: usize,
+        mode: Mode,
+        samples: Samples,
+        region: Region,
+    ) -> Result<Self, ImageError> {
+        let pixels = region.columns.len().saturating_mul(region.rows.len());
+        let expected = pixels.saturating_mul(mode.channels());
         if expected == 0 || samples.len() != expected {
             return Err(ImageError::Length { name, expected: expected.max(1), found: samples.len() });
         }
-        Ok(Self { name, width, height, mode, samples, palette: None })
+        Ok(Self { name, width, height, mode, samples, region, palette: None })
     }
 
     /// The same image with a palette of `colors`; entries beyond them are black.
@@ -151,6 +180,19 @@ impl DecodedImage {
 
     pub(crate) fn samples(&self) -> &Samples {
         &self.samples
+    }
+
+    /// The pixels that are there.
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The samples, if they are bytes.
+    pub(crate) fn into_bytes(self) -> Option<Vec<u8>> {
+        match self.samples {
+            Samples::U8(values) => Some(values),
+            _ => None,
+        }
     }
 
     pub(crate) fn palette(&self) -> Option<&[[u8; 3]; 256]> {
@@ -187,7 +229,8 @@ impl DecodedImage {
             Samples::I32(values) => Samples::I32(order.map(|index| values[index]).collect()),
             Samples::F32(values) => Samples::F32(order.map(|index| values[index]).collect()),
         };
-        Self { width: new_width, height: new_height, samples, ..self }
+        let region = Region::whole(new_width, new_height);
+        Self { width: new_width, height: new_height, samples, region, ..self }
     }
 }
 
@@ -223,7 +266,8 @@ impl From<image::DynamicImage> for DecodedImage {
             D::ImageRgba32F(_) => (Mode::Rgba, Samples::U8(image.into_rgba8().into_raw())),
             other => (Mode::Rgb, Samples::U8(other.into_rgb8().into_raw())),
         };
-        Self { name: "image".to_owned(), width, height, mode, samples, palette: None }
+        let region = Region::whole(width, height);
+        Self { name: "image".to_owned(), width, height, mode, samples, region, palette: None }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Many images at once: decoding and preparing on background threads while the caller encodes the batch before.
 //!
 //! Memory is bounded: at most [`BatchLoader::prefetch`](LoaderOptions::prefetch) batches are finished or under way
-//! besides the one that the caller holds. Items stay in input order, and an image that fails is an error of its own.
+//! besides the one that the caller holds. While the caller is the slower side, as encoders on a CPU are, the threads rest
+//! most of the time and take little from it. Items stay in input order, and an image that fails is an error of its own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ use openclip_core::HostTensor;
 use super::decode::DecodeOptions;
 use super::error::ImageError;
 use super::image::DecodedImage;
-use super::pipeline::Preprocessor;
+use super::pipeline::{Preprocessor, read};
+use super::scratch::Scratch;
 
 /// Where an image comes from.
 #[derive(Clone, Debug)]
@@ -125,9 +127,12 @@ pub struct BatchLoader {
     workers: Vec<JoinHandle<()>>,
     /// Results that came before their turn.
     early: BTreeMap<usize, Result<Vec<f32>, ImageError>>,
+    spare: Spare,
     size: (usize, usize),
     batch_size: usize,
     next: usize,
+    /// Sources that may still come.
+    left: usize,
 }
 
 /// What the workers share.
@@ -135,7 +140,11 @@ struct Queue<I> {
     stopped: Arc<AtomicBool>,
     sources: Mutex<std::iter::Enumerate<I>>,
     permits: Mutex<mpsc::Receiver<()>>,
+    spare: Spare,
 }
+
+/// Pixels of earlier images, to be written over: fresh pages for each image would cost as much as resizing it.
+type Spare = Arc<Mutex<Vec<Vec<f32>>>>;
 
 impl<I: Iterator> Queue<I> {
     /// The next source, once there is a permit for it. A permit and its source are taken under one lock, so that
@@ -158,27 +167,40 @@ impl BatchLoader {
         I: Into<ImageSource>,
     {
         let size = preprocessor.size();
+        let sources = sources.into_iter();
+        let sources_at_most = sources.size_hint().1;
         let (permits, permit_receiver) = mpsc::channel();
         let (result_sender, results) = mpsc::channel();
         let stopped = Arc::new(AtomicBool::new(false));
         let queue = Arc::new(Queue {
             stopped: Arc::clone(&stopped),
-            sources: Mutex::new(sources.into_iter().enumerate()),
+            sources: Mutex::new(sources.enumerate()),
             permits: Mutex::new(permit_receiver),
+            spare: Spare::default(),
         });
+        let spare = Arc::clone(&queue.spare);
         let batch_size = options.batch_size.max(1);
         for _ in 0..batch_size.saturating_mul(options.prefetch.max(1)) {
             // The receiver lives in the queue above.
             let _ = permits.send(());
         }
         let preprocessor = Arc::new(preprocessor);
-        let workers = (0..options.threads.max(1))
+        // No more threads than there are sources: a single image isn't to wait for them to start.
+        let threads = sources_at_most.map_or(options.threads, |count| options.threads.min(count));
+        let workers = (0..threads.max(1))
             .map(|_| {
                 let (queue, preprocessor) = (Arc::clone(&queue), Arc::clone(&preprocessor));
                 let results = result_sender.clone();
                 std::thread::spawn(move || {
+                    let mut scratch = Scratch::default();
                     while let Some((position, source)) = queue.next() {
-                        let prepared = prepare(&preprocessor, source.into(), &options.decode);
+                        let prepared = prepare(
+                            &preprocessor,
+                            source.into(),
+                            &options.decode,
+                            &mut scratch,
+                            &queue.spare,
+                        );
                         if results.send((position, prepared)).is_err() {
                             break;
                         }
@@ -192,9 +214,11 @@ impl BatchLoader {
             results,
             workers,
             early: BTreeMap::new(),
+            spare,
             size,
             batch_size,
             next: 0,
+            left: sources_at_most.unwrap_or(usize::MAX),
         }
     }
 
@@ -203,6 +227,7 @@ impl BatchLoader {
         loop {
             if let Some(prepared) = self.early.remove(&self.next) {
                 self.next += 1;
+                self.left = self.left.saturating_sub(1);
                 if let Some(permits) = &self.permits {
                     // A closed channel only means that all sources are under way.
                     let _ = permits.send(());
@@ -219,14 +244,20 @@ fn prepare(
     preprocessor: &Preprocessor,
     source: ImageSource,
     options: &DecodeOptions,
+    scratch: &mut Scratch,
+    spare: &Spare,
 ) -> Result<Vec<f32>, ImageError> {
-    let image = match source {
-        ImageSource::Path(path) => DecodedImage::open_with(path, options)?,
-        ImageSource::Bytes { name, bytes } => DecodedImage::from_bytes_with(name, &bytes, options)?,
-        ImageSource::Image(image) => image,
+    let pixels = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut pixels = pixels.unwrap_or_else(|| vec![0.0; preprocessor.output_len()]);
+    let (name, bytes) = match source {
+        ImageSource::Path(path) => read(&path)?,
+        ImageSource::Bytes { name, bytes } => (name, bytes),
+        ImageSource::Image(image) => {
+            preprocessor.prepare_into(&image, &mut pixels)?;
+            return Ok(pixels);
+        }
     };
-    let mut pixels = vec![0.0; preprocessor.output_len()];
-    preprocessor.prepare_into(&image, &mut pixels)?;
+    preprocessor.prepare_bytes_into(name, &bytes, options, &mut pixels, scratch)?;
     Ok(pixels)
 }
 
@@ -236,13 +267,19 @@ impl Iterator for BatchLoader {
     fn next(&mut self) -> Option<Batch> {
         let first = self.next;
         let (height, width) = self.size;
-        let mut data = Vec::new();
+        let mut data: Vec<f32> = Vec::new();
         let mut items = Vec::new();
         let mut rows = 0;
         while items.len() < self.batch_size {
             let Some(item) = self.next_item() else { break };
+            if let (Ok(pixels), true) = (&item, data.is_empty()) {
+                data.reserve_exact(
+                    pixels.len().saturating_mul(self.batch_size.min(self.left.saturating_add(1))),
+                );
+            }
             items.push(item.map(|pixels| {
                 data.extend_from_slice(&pixels);
+                self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(pixels);
                 rows += 1;
                 rows - 1
             }));

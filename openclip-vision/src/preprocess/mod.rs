@@ -29,6 +29,7 @@ mod loader;
 mod pipeline;
 mod resample;
 mod resample_wide;
+mod scratch;
 
 pub use config::{
     ColorMode, ImageSize, Interpolation, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, PreprocessConfig,

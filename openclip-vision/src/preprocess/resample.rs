@@ -10,6 +10,8 @@ use pulp::Arch;
 use super::config::Interpolation;
 use super::filter::{Coefficients, PRECISION_BITS};
 use super::geometry::Span;
+use super::image::Region;
+use super::scratch::BufferPool;
 
 /// Samples that are summed together: few enough for the registers, and enough that the compiler makes vectors of
 /// them rather than unrolling the loop into single additions.
@@ -26,50 +28,85 @@ pub(crate) fn vertical_first(x: Span, y: Span) -> bool {
     shrink(y) > 0 && shrink(y) > shrink(x) * 2
 }
 
+/// An interleaved 8-bit image, or that region of it which is needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub values: &'a [u8],
+    pub region: &'a Region,
+}
+
 /// Resizes and crops an interleaved 8-bit image of `C` channels; the result is the crop's window.
-pub(crate) fn resize<const C: usize>(source: &[u8], x: Span, y: Span, filter: Interpolation) -> Vec<u8> {
+pub(crate) fn resize<const C: usize>(
+    source: Source<'_>,
+    x: Span,
+    y: Span,
+    filter: Interpolation,
+    pool: &mut BufferPool,
+) -> Vec<u8> {
     let arch = Arch::new();
-    let (columns, rows) = (x.window(), y.window());
-    let horizontal =
-        (x.source != x.resized).then(|| Coefficients::new(x.source, x.resized, columns.clone(), filter));
-    let vertical =
-        (y.source != y.resized).then(|| Coefficients::new(y.source, y.resized, rows.clone(), filter));
-    match (horizontal, vertical) {
-        (None, None) => crop::<C>(source, x.source, columns, rows),
-        (Some(h), None) => arch.dispatch(Horizontal::<C>::new(source, x.source, rows, &h)),
+    let Source { values, region } = source;
+    let stride = region.columns.len();
+    let (columns, rows) = (shifted(x, &region.columns), shifted(y, &region.rows));
+    let coefficients = |span: Span, origin: usize| {
+        (span.source != span.resized)
+            .then(|| Coefficients::new(span.source, span.resized, span.window(), filter).shifted(origin))
+    };
+    match (coefficients(x, region.columns.start), coefficients(y, region.rows.start)) {
+        (None, None) => crop::<C>(values, stride, columns, rows, pool),
+        (Some(h), None) => arch.dispatch(Horizontal::<C>::new(values, stride, rows, &h, pool)),
         (None, Some(v)) => {
-            let kept = crop::<C>(source, x.source, columns.clone(), 0..y.source);
-            arch.dispatch(Vertical::new(&kept, columns.len() * C, &v))
+            let kept = crop::<C>(values, stride, columns.clone(), 0..region.rows.len(), pool);
+            let output = arch.dispatch(Vertical::new(&kept, columns.len() * C, &v, pool));
+            pool.give(kept);
+            output
         }
         (Some(h), Some(v)) if vertical_first(x, y) => {
             let used = h.source_range();
-            let kept = crop::<C>(source, x.source, used.clone(), 0..y.source);
-            let middle = arch.dispatch(Vertical::new(&kept, used.len() * C, &v));
-            arch.dispatch(Horizontal::<C>::new(&middle, used.len(), 0..rows.len(), &h.shifted(used.start)))
+            let kept = crop::<C>(values, stride, used.clone(), 0..region.rows.len(), pool);
+            let middle = arch.dispatch(Vertical::new(&kept, used.len() * C, &v, pool));
+            pool.give(kept);
+            let h = h.shifted(used.start);
+            let output =
+                arch.dispatch(Horizontal::<C>::new(&middle, used.len(), 0..y.window().len(), &h, pool));
+            pool.give(middle);
+            output
         }
         (Some(h), Some(v)) => {
             let used = v.source_range();
-            let middle = arch.dispatch(Horizontal::<C>::new(source, x.source, used.clone(), &h));
-            arch.dispatch(Vertical::new(&middle, columns.len() * C, &v.shifted(used.start)))
+            let middle = arch.dispatch(Horizontal::<C>::new(values, stride, used.clone(), &h, pool));
+            let v = v.shifted(used.start);
+            let output = arch.dispatch(Vertical::new(&middle, x.window().len() * C, &v, pool));
+            pool.give(middle);
+            output
         }
     }
 }
 
-/// The window `columns` by `rows` of an image.
+/// The window of an axis that isn't resized, counted from the start of what there is of it.
+fn shifted(span: Span, there: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+    let window = span.window();
+    window.start.saturating_sub(there.start)..window.end.saturating_sub(there.start)
+}
+
+/// The window `columns` by `rows` of an image of `width` columns.
 pub(crate) fn crop<const C: usize>(
     source: &[u8],
     width: usize,
     columns: std::ops::Range<usize>,
     rows: std::ops::Range<usize>,
+    pool: &mut BufferPool,
 ) -> Vec<u8> {
+    let source = &source[rows.start * width * C..rows.end * width * C];
+    let mut output = pool.take(rows.len() * columns.len() * C);
     if columns.len() == width {
-        return source[rows.start * width * C..rows.end * width * C].to_vec();
+        output.copy_from_slice(source);
+        return output;
     }
-    source[rows.start * width * C..rows.end * width * C]
-        .chunks_exact(width * C)
-        .flat_map(|row| &row[columns.start * C..columns.end * C])
-        .copied()
-        .collect()
+    let stride = columns.len() * C;
+    for (output, row) in output.chunks_exact_mut(stride).zip(source.chunks_exact(width * C)) {
+        output.copy_from_slice(&row[columns.start * C..columns.end * C]);
+    }
+    output
 }
 
 #[inline(always)]
@@ -84,6 +121,7 @@ struct Horizontal<'a, const C: usize> {
     rows: std::ops::Range<usize>,
     coefficients: &'a Coefficients,
     weights: Vec<i32>,
+    pool: &'a mut BufferPool,
 }
 
 impl<'a, const C: usize> Horizontal<'a, C> {
@@ -92,8 +130,9 @@ impl<'a, const C: usize> Horizontal<'a, C> {
         width: usize,
         rows: std::ops::Range<usize>,
         coefficients: &'a Coefficients,
+        pool: &'a mut BufferPool,
     ) -> Self {
-        Self { source, width, rows, coefficients, weights: coefficients.fixed_point() }
+        Self { source, width, rows, coefficients, weights: coefficients.fixed_point(), pool }
     }
 }
 
@@ -104,14 +143,14 @@ impl<const C: usize> pulp::NullaryFnOnce for Horizontal<'_, C> {
     fn call(self) -> Vec<u8> {
         let used = self.coefficients.source_range();
         let out_width = self.coefficients.bounds.len() * C;
-        let mut block = vec![[0_u8; LANES]; used.len() * C];
-        let mut out_block = vec![[0_u8; LANES]; out_width];
-        let mut output = vec![0_u8; self.rows.len() * out_width];
+        let mut blocks = self.pool.take((used.len() * C + out_width) * LANES);
+        let (block, out_block) = blocks.as_chunks_mut::<LANES>().0.split_at_mut(used.len() * C);
+        let mut output = self.pool.take(self.rows.len() * out_width);
         let stride = self.width * C;
         let source = &self.source[self.rows.start * stride..self.rows.end * stride];
         for (input, output) in source.chunks(LANES * stride).zip(output.chunks_mut(LANES * out_width.max(1)))
         {
-            gather(input, stride, used.start * C, &mut block);
+            gather(input, stride, used.start * C, block);
             for ((pixel, &(first, count)), weights) in out_block
                 .as_chunks_mut::<C>()
                 .0
@@ -129,8 +168,9 @@ impl<const C: usize> pulp::NullaryFnOnce for Horizontal<'_, C> {
                     *lanes = sums.map(clip8);
                 }
             }
-            scatter(&out_block, output, out_width);
+            scatter(out_block, output, out_width);
         }
+        self.pool.give(blocks);
         output
     }
 }
@@ -210,11 +250,17 @@ struct Vertical<'a> {
     stride: usize,
     coefficients: &'a Coefficients,
     weights: Vec<i32>,
+    pool: &'a mut BufferPool,
 }
 
 impl<'a> Vertical<'a> {
-    fn new(source: &'a [u8], stride: usize, coefficients: &'a Coefficients) -> Self {
-        Self { source, stride, coefficients, weights: coefficients.fixed_point() }
+    fn new(
+        source: &'a [u8],
+        stride: usize,
+        coefficients: &'a Coefficients,
+        pool: &'a mut BufferPool,
+    ) -> Self {
+        Self { source, stride, coefficients, weights: coefficients.fixed_point(), pool }
     }
 }
 
@@ -223,7 +269,7 @@ impl pulp::NullaryFnOnce for Vertical<'_> {
 
     #[inline(always)]
     fn call(self) -> Vec<u8> {
-        let mut output = vec![0_u8; self.coefficients.bounds.len() * self.stride];
+        let mut output = self.pool.take(self.coefficients.bounds.len() * self.stride);
         for ((row, &(first, count)), weights) in output
             .chunks_exact_mut(self.stride.max(1))
             .zip(&self.coefficients.bounds)
@@ -327,7 +373,9 @@ mod tests {
                     lines = h;
                 }
             }
-            prop_assert_eq!(resize::<3>(&source, x, y, filter), expected);
+            let region = Region::whole(width, height);
+            let source = Source { values: &source, region: &region };
+            prop_assert_eq!(resize::<3>(source, x, y, filter, &mut BufferPool::default()), expected);
         }
     }
 }

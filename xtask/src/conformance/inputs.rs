@@ -9,7 +9,7 @@ use crate::project;
 
 /// A comparison, by the name that people see, and the tests that make it.
 const SUITES: [(&str, &[&str]); 2] = [
-    ("preprocessing", &["--package", "openclip-vision", "--features", "turbojpeg", "--test", "preprocess"]),
+    ("preprocessing", &["--package", "openclip-vision", "--test", "preprocess"]),
     ("tokenizer", &["--package", "openclip-text", "--lib", "tokenizer::conformance"]),
 ];
 

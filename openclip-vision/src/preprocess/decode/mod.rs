@@ -14,17 +14,8 @@
 //! | TGA | plain and run lengths | `P`, `1`, `L`, `LA`, `RGB`, `RGBA` |
 //!
 //! EXIF orientation is ignored except in TIFF, because the reference ignores it. Decoding is exact (the same samples
-//! as Pillow's) for all formats except JPEG without the feature `turbojpeg`; the features and their speed:
-//!
-//! | features | JPEG library | needs | pixels | photo of 640x427 |
-//! |---|---|---|---|---|
-//! | none | `zune-jpeg` | nothing | differ from Pillow's by up to 4 levels (27% of values in 4:2:0, 1% in 4:4:4) | 1.3 ms |
-//! | `turbojpeg` (default) | libjpeg-turbo, as mozjpeg carries it | a C compiler | identical to Pillow's | 2.4 ms |
-//! | `turbojpeg-simd` | the same with its vector code | also `nasm` on x86 | identical to Pillow's | 1.0 ms |
-//!
-//! (Pillow itself takes 1.3 ms there.) Exact pixels are the default although pure Rust is faster: embeddings of small, strongly
-//! compressed photos come out at a cosine of 0.9998 to the reference's with `zune-jpeg`, and at 1.0000 with exact pixels. Where the reference is lenient with damage it is sometimes followed no further
-//! than to the last pixel: a PNG with a wrong checksum or without its end marker is an error here.
+//! as Pillow's) for all formats. Where the reference is lenient with damage it is sometimes followed no further than to the
+//! last pixel: a PNG with a wrong checksum or without its end marker is an error here.
 
 mod bmp;
 mod gif;
@@ -36,10 +27,14 @@ mod tga;
 mod tiff;
 mod webp;
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
+pub(crate) use self::jpeg::JpegScratch;
 use super::error::{Fault, ImageError};
-use super::image::{DecodedImage, Mode, Samples};
+use super::image::{DecodedImage, Mode, Region, Samples};
+use super::pipeline::read;
+use super::scratch::Scratch;
 
 /// Pillow's limit, above which it refuses an image as a decompression bomb.
 pub const DEFAULT_MAX_PIXELS: u64 = 178_956_970;
@@ -50,11 +45,16 @@ pub const DEFAULT_MAX_PIXELS: u64 = 178_956_970;
 pub struct DecodeOptions {
     /// Largest number of pixels that a header may announce; [`DEFAULT_MAX_PIXELS`] unless set.
     pub max_pixels: u64,
+    /// Whether JPEGs that are much larger than what becomes of them may be decoded at a half, a quarter or an eighth of
+    /// their size; not unless set. The result is no longer equal to the reference's, but close. Only those functions that
+    /// know what becomes of an image make use of it: [`Preprocessor::prepare_bytes`](super::Preprocessor::prepare_bytes),
+    /// [`Preprocessor::prepare_file`](super::Preprocessor::prepare_file) and [`BatchLoader`](super::BatchLoader).
+    pub fast: bool,
 }
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { max_pixels: DEFAULT_MAX_PIXELS }
+        Self { max_pixels: DEFAULT_MAX_PIXELS, fast: false }
     }
 }
 
@@ -62,6 +62,12 @@ impl DecodeOptions {
     /// The same with another pixel limit.
     pub fn with_max_pixels(mut self, max_pixels: u64) -> Self {
         self.max_pixels = max_pixels;
+        self
+    }
+
+    /// The same with or without decoding of large JPEGs at reduced size.
+    pub fn with_fast(mut self, fast: bool) -> Self {
+        self.fast = fast;
         self
     }
 
@@ -85,13 +91,16 @@ struct Raw {
     height: usize,
     mode: Mode,
     samples: Samples,
+    /// What of the image the samples are.
+    region: Region,
     palette: Vec<[u8; 3]>,
     orientation: u16,
 }
 
 impl Raw {
     fn new(width: usize, height: usize, mode: Mode, samples: Samples) -> Self {
-        Self { width, height, mode, samples, palette: Vec::new(), orientation: 1 }
+        let region = Region::whole(width, height);
+        Self { width, height, mode, samples, region, palette: Vec::new(), orientation: 1 }
     }
 
     fn bytes(width: usize, height: usize, mode: Mode, samples: Vec<u8>) -> Self {
@@ -99,21 +108,41 @@ impl Raw {
     }
 }
 
+/// What is wanted of an image.
+pub(crate) struct Wish {
+    /// Samples for eight of the file: 8, 4, 2 or 1.
+    pub scale: usize,
+    /// The region of the scaled image.
+    pub region: Region,
+}
+
 /// A format's name in messages and its decoder.
-type Format = (&'static str, fn(&[u8], &DecodeOptions) -> Result<Raw, Fault>);
+type Format = (&'static str, Decoder);
+
+/// A decoder.
+enum Decoder {
+    /// One that gives whole images.
+    Whole(fn(&[u8], &DecodeOptions) -> Result<Raw, Fault>),
+    /// The one that decodes no more than is wanted.
+    Jpeg,
+}
 
 /// Recognises a format by its first bytes.
 fn sniff(bytes: &[u8]) -> Option<Format> {
     let is = |prefix: &[u8]| bytes.starts_with(prefix);
     Some(match bytes {
-        _ if is(b"\x89PNG\r\n\x1a\n") => ("PNG", png::decode),
-        _ if is(b"\xff\xd8\xff") => ("JPEG", jpeg::decode),
-        _ if is(b"GIF87a") || is(b"GIF89a") => ("GIF", gif::decode),
-        _ if is(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => ("WebP", webp::decode),
-        _ if is(b"BM") && bmp::has_header(bytes) => ("BMP", bmp::decode),
-        _ if is(b"II*\0") || is(b"MM\0*") || is(b"II+\0") || is(b"MM\0+") => ("TIFF", tiff::decode),
-        [b'P', b'1'..=b'6' | b'f', next, ..] if next.is_ascii_whitespace() => ("PNM", pnm::decode),
-        _ if tga::has_header(bytes) => ("TGA", tga::decode),
+        _ if is(b"\x89PNG\r\n\x1a\n") => ("PNG", Decoder::Whole(png::decode)),
+        _ if is(b"\xff\xd8\xff") => ("JPEG", Decoder::Jpeg),
+        _ if is(b"GIF87a") || is(b"GIF89a") => ("GIF", Decoder::Whole(gif::decode)),
+        _ if is(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => ("WebP", Decoder::Whole(webp::decode)),
+        _ if is(b"BM") && bmp::has_header(bytes) => ("BMP", Decoder::Whole(bmp::decode)),
+        _ if is(b"II*\0") || is(b"MM\0*") || is(b"II+\0") || is(b"MM\0+") => {
+            ("TIFF", Decoder::Whole(tiff::decode))
+        }
+        [b'P', b'1'..=b'6' | b'f', next, ..] if next.is_ascii_whitespace() => {
+            ("PNM", Decoder::Whole(pnm::decode))
+        }
+        _ if tga::has_header(bytes) => ("TGA", Decoder::Whole(tga::decode)),
         _ => return None,
     })
 }
@@ -140,8 +169,7 @@ impl DecodedImage {
     /// # Errors
     /// As for [`Self::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Self, ImageError> {
-        let name = path.as_ref().display().to_string();
-        let bytes = std::fs::read(path).map_err(|source| ImageError::Io { name: name.clone(), source })?;
+        let (name, bytes) = read(path.as_ref())?;
         Self::from_bytes_with(name, &bytes, options)
     }
 
@@ -162,16 +190,31 @@ impl DecodedImage {
         bytes: &[u8],
         options: &DecodeOptions,
     ) -> Result<Self, ImageError> {
-        let name = name.into();
-        let Some((format, decode)) = sniff(bytes) else {
+        let everything =
+            |width, height| Wish { scale: 8, region: Region { columns: 0..width, rows: 0..height } };
+        Self::from_bytes_for(name.into(), bytes, options, &mut Scratch::default(), everything)
+    }
+
+    /// Decodes what `wish` asks for when it gets to know an image's width and height, or more.
+    pub(crate) fn from_bytes_for(
+        name: String,
+        bytes: &[u8],
+        options: &DecodeOptions,
+        scratch: &mut Scratch,
+        wish: impl Fn(usize, usize) -> Wish,
+    ) -> Result<Self, ImageError> {
+        let Some((format, decoder)) = sniff(bytes) else {
             return Err(ImageError::NotAnImage { name });
         };
         // The libraries return errors for bad data; should one of them panic nevertheless, that too is this file's
         // error and no reason to lose a batch or a server's thread.
-        let raw = std::panic::catch_unwind(|| decode(bytes, options))
-            .unwrap_or_else(|_| Err(Fault::damaged("its decoder failed")))
-            .map_err(|fault| fault.named(&name, format))?;
-        let mut image = Self::from_samples(name, raw.width, raw.height, raw.mode, raw.samples)?;
+        let raw = std::panic::catch_unwind(AssertUnwindSafe(|| match decoder {
+            Decoder::Whole(decode) => decode(bytes, options),
+            Decoder::Jpeg => jpeg::decode(bytes, options, scratch, wish),
+        }))
+        .unwrap_or_else(|_| Err(Fault::damaged("its decoder failed")))
+        .map_err(|fault| fault.named(&name, format))?;
+        let mut image = Self::from_part(name, raw.width, raw.height, raw.mode, raw.samples, raw.region)?;
         if raw.mode == Mode::Palette {
             image = image.with_palette(&raw.palette);
         }

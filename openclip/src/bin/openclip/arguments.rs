@@ -83,6 +83,19 @@ impl ModelChoice {
     }
 }
 
+/// Which images, and how they are read.
+#[derive(Args)]
+pub struct ImageArguments {
+    /// Image files, folders (searched through), or `-` for a list of paths on stdin
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Decode large JPEGs at a half, a quarter or an eighth of their size where that leaves at least twice what the model
+    /// takes: photos of 12 megapixels are prepared in less than half the time, and embeddings are no longer exactly the
+    /// reference's (cosine 0.9999 on average, 0.9992 at worst where it was measured)
+    #[arg(long)]
+    pub fast_decode: bool,
+}
+
 /// Which model, and what it runs on.
 #[derive(Args)]
 pub struct ModelArguments {
@@ -200,9 +213,8 @@ pub struct Pull {
   openclip classify photos/ --model ViT-B-32 --pretrained laion2b_s34b_b79k --labels-file classes.txt \\
       --templates openai --top-k 3 --json")]
 pub struct Classify {
-    /// Image files, folders (searched through), or `-` for a list of paths on stdin
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub images: ImageArguments,
     /// Labels, separated by commas
     #[arg(
         long,
@@ -264,9 +276,8 @@ pub enum EmbedCommand {
 /// Embed image files.
 #[derive(Args)]
 pub struct EmbedImage {
-    /// Image files, folders (searched through), or `-` for a list of paths on stdin
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub images: ImageArguments,
     #[command(flatten)]
     pub output: OutputArguments,
     #[command(flatten)]

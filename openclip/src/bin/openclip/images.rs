@@ -10,11 +10,14 @@ use anyhow::{Context, Result};
 use openclip::{
     Clip,
     core::HostTensor,
-    vision::preprocess::{BatchLoader, LoaderOptions},
+    vision::preprocess::{BatchLoader, DecodeOptions, LoaderOptions},
 };
 use walkdir::WalkDir;
 
-use crate::{arguments::ModelArguments, progress};
+use crate::{
+    arguments::{ImageArguments, ModelArguments},
+    progress,
+};
 
 /// Extensions that a search through a folder takes for images.
 const EXTENSIONS: &[&str] = &[
@@ -92,12 +95,15 @@ fn has_image_extension(path: &Path) -> bool {
 pub fn embed(
     clip: &Clip,
     inputs: &[Input],
+    images: &ImageArguments,
     model: &ModelArguments,
     quiet: bool,
     mut each: impl FnMut(&Input, Result<&[f32], String>) -> Result<()>,
 ) -> Result<usize> {
-    let options =
-        LoaderOptions::default().with_batch_size(model.batch_size).with_threads(model.loader_threads());
+    let options = LoaderOptions::default()
+        .with_batch_size(model.batch_size)
+        .with_threads(model.loader_threads())
+        .with_decode(DecodeOptions::default().with_fast(images.fast_decode));
     let readable = inputs.iter().filter(|input| input.error.is_none());
     let paths: Vec<PathBuf> = readable.map(|input| input.path.clone()).collect();
     let loader = BatchLoader::new(clip.preprocessor()?.clone(), paths, options);

@@ -22,14 +22,15 @@ pub fn run(arguments: &Embed, quiet: bool) -> Result<Outcome> {
 fn embed_images(arguments: &EmbedImage, quiet: bool) -> Result<Outcome> {
     let path = arguments.output.output.as_deref();
     path.map_or(Ok(()), output::check)?;
-    let inputs = images::collect(&arguments.images)?;
+    let inputs = images::collect(&arguments.images.images)?;
     let clip = arguments.model.builder(quiet)?.image_only().build()?;
     let dim = clip.image_encoder()?.info().embed_dim;
     let mut writer = output::writer(path, "image", inputs.len(), dim)?;
-    let failed = images::embed(&clip, &inputs, &arguments.model, quiet, |input, result| {
-        let row = result.map(|raw| finished(raw, arguments.output.no_normalize));
-        writer.add(&input.path.to_string_lossy(), row.as_deref().map_err(String::as_str))
-    })?;
+    let failed =
+        images::embed(&clip, &inputs, &arguments.images, &arguments.model, quiet, |input, result| {
+            let row = result.map(|raw| finished(raw, arguments.output.no_normalize));
+            writer.add(&input.path.to_string_lossy(), row.as_deref().map_err(String::as_str))
+        })?;
     let outcome = Outcome::of_inputs(failed, inputs.len());
     if outcome != Outcome::Failed {
         writer.finish()?;
