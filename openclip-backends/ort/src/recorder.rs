@@ -155,7 +155,7 @@ impl OnnxRecorder {
 
 fn read_parameter(w: &Weights, name: &str, dims: &[usize]) -> impl Fn() -> Result<Vec<f32>> + use<> {
     let (w, name, dims) = (w.clone(), name.to_owned(), dims.to_vec());
-    move || Ok(w.read(&name, &dims)?.to_f32())
+    move || w.read_f32(&name, &dims)
 }
 
 /// `[outputs, inputs] -> [inputs, outputs]`, by blocks that stay in the processor's cache.
@@ -222,7 +222,7 @@ impl Backend for OnnxRecorder {
             let (view, rows) = (w.clone(), bias.clone());
             self.weight(&part_name(w, bias), &[outputs], move || {
                 let (range, total) = rows.rows.clone().unwrap_or((0..outputs, outputs));
-                let mut values = view.read(&rows.name, &[total])?.to_f32();
+                let mut values = view.read_f32(&rows.name, &[total])?;
                 values.truncate(range.end);
                 values.drain(..range.start.min(values.len()));
                 Ok(values)

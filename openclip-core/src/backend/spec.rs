@@ -203,14 +203,14 @@ impl LinearSpec {
     /// As [`Weights::read`].
     pub fn read(&self, w: &Weights) -> Result<(HostTensor, Option<HostTensor>)> {
         let (inputs, outputs) = (self.in_features, self.out_features);
-        let weight = w.read(&self.weight.name, &self.weight_dims())?.to_f32();
+        let weight = w.read_f32(&self.weight.name, &self.weight_dims())?;
         let weight = match self.layout {
             WeightLayout::OutIn => HostTensor::new([outputs, inputs], self.weight.select(weight, inputs))?,
             WeightLayout::InOut => HostTensor::new([inputs, outputs], weight)?,
         };
         let bias = match &self.bias {
             Some(bias) => {
-                let values = w.read(&bias.name, &[bias.stored(outputs)])?.to_f32();
+                let values = w.read_f32(&bias.name, &[bias.stored(outputs)])?;
                 Some(HostTensor::new([outputs], bias.select(values, 1))?)
             }
             None => None,

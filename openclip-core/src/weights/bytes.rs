@@ -8,6 +8,8 @@ use std::{
 };
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use super::WeightsError;
 use crate::{Error, Result};
@@ -57,6 +59,19 @@ impl CheckpointBytes {
     /// Bytes in memory.
     pub(super) fn from_shared(origin: &str, bytes: Arc<[u8]>) -> Self {
         Self { origin: origin.into(), storage: Storage::Shared(bytes) }
+    }
+
+    /// Lets go of the memory of `part`, which won't be needed soon; it is read from the file again if it is.
+    pub(super) fn release(&self, part: &[u8]) {
+        #[cfg(unix)]
+        if let Storage::Mapped(map) = &self.storage
+            && let Some(start) = (part.as_ptr() as usize).checked_sub(map.as_ptr() as usize)
+            && start + part.len() <= map.len()
+        {
+            // SAFETY: the map is backed by the file and nothing is ever written to it, so dropped pages come back as they
+            // were. That it fails costs nothing but memory.
+            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, part.len()) };
+        }
     }
 
     /// The file's path, or what stands for it.

@@ -56,6 +56,10 @@ impl WeightSource for CountingSource {
         self.source.is_generative()
     }
 
+    fn release(&self, name: &str) {
+        self.source.release(name);
+    }
+
     fn read(&self, name: &str, dims: &[usize]) -> Result<TensorData<'_>, WeightsError> {
         let data = self.source.read(name, dims)?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);

@@ -120,6 +120,12 @@ impl WeightSource for CanonicalLayout {
             None => Err(WeightsError::missing(self.origin(), &self.display_name(name), dims)),
         }
     }
+
+    fn release(&self, name: &str) {
+        if let Some(stored) = self.stored.get(name) {
+            self.source.release(stored);
+        }
+    }
 }
 
 #[cfg(test)]

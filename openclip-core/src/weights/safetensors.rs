@@ -195,6 +195,13 @@ impl WeightSource for SafetensorsFile {
         })?;
         Ok(TensorData { info, bytes: Cow::Borrowed(bytes) })
     }
+
+    fn release(&self, name: &str) {
+        let range = self.tensors.get(name).map(|stored| stored.range.clone());
+        if let Some(bytes) = range.and_then(|range| self.bytes.as_ref().get(range)) {
+            self.bytes.release(bytes);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -121,4 +121,7 @@ pub trait WeightSource: Send + Sync {
     /// # Errors
     /// [`WeightsError`] when the tensor is absent or its bytes can't be read.
     fn read(&self, name: &str, dims: &[usize]) -> Result<TensorData<'_>, WeightsError>;
+
+    /// Says that the tensor `name` won't be read again soon, so that memory which holds it can be given back.
+    fn release(&self, _name: &str) {}
 }

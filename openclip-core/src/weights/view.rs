@@ -182,6 +182,16 @@ impl Weights {
         Ok(data)
     }
 
+    /// The values of `name`, which must have dimensions `dims`, as `f32`. The tensor's own memory is given back.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_f32(&self, name: &str, dims: &[usize]) -> Result<Vec<f32>> {
+        let values = self.read(name, dims)?.to_f32();
+        self.shared.source.release(&self.path(name));
+        Ok(values)
+    }
+
     /// Every tensor that was asked for so far, in order and once each, with the dimensions that the model needs.
     pub fn requests(&self) -> Vec<(String, Vec<usize>)> {
         let mut seen = HashSet::new();

@@ -89,7 +89,7 @@ impl CandleBackend {
 
     /// Reads a parameter as `f32`.
     fn read(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<HostTensor> {
-        HostTensor::new(dims, w.read(name, dims)?.to_f32())
+        HostTensor::new(dims, w.read_f32(name, dims)?)
     }
 }
 

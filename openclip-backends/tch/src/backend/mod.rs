@@ -50,7 +50,7 @@ impl TchBackend {
 
     /// Reads a parameter.
     fn read(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<TchTensor> {
-        self.tensor(&HostTensor::new(dims, w.read(name, dims)?.to_f32())?)
+        self.tensor(&HostTensor::new(dims, w.read_f32(name, dims)?)?)
     }
 
     /// Reads a parameter that a layer may do without.

@@ -165,6 +165,15 @@ impl Archive {
     }
 }
 
+impl Archive {
+    /// Lets go of the memory of an entry's content.
+    pub(super) fn release(&self, entry: &Entry) {
+        if let Ok(content) = self.data(entry) {
+            self.zip.get_ref().release(content);
+        }
+    }
+}
+
 fn no_directory(error: &ErrorKind) -> String {
     match error {
         ErrorKind::MissingEndOfCentralDirectory => {

@@ -99,4 +99,10 @@ impl WeightSource for PickleCheckpoint {
             .map_err(|message| self.archive.malformed(format!("tensor `{name}` {message}")))?;
         Ok(TensorData { info, bytes })
     }
+
+    fn release(&self, name: &str) {
+        if let Some(stored) = self.tensors.get(name) {
+            self.archive.release(&stored.entry);
+        }
+    }
 }
