@@ -225,10 +225,10 @@ unsafe fn any_tile<I: Isa, const ROWS: usize, const VECTORS: usize>(
     }
     rows!(1 2 3 4 5 6 7 8 9 10 11 12);
     if let Some(activation) = epilogue.activation {
-        with_activation!(activation, op => {
-            // SAFETY: the caller's promise.
-            unsafe { activate::<I, VECTORS>(isa, &op, target, x.rows(), stride) }
-        });
+        // SAFETY: the caller's promise.
+        unsafe {
+            with_activation!(activation, op => activate::<I, VECTORS>(isa, &op, target, x.rows(), stride));
+        }
     }
 }
 
