@@ -119,11 +119,8 @@ pub struct ModelArguments {
 }
 
 impl ModelArguments {
-    /// A builder of the model, with a progress bar for downloads. Sets the number of threads of the process.
+    /// A builder of the model, with a progress bar for downloads.
     pub fn builder(&self, quiet: bool) -> Result<ClipBuilder> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-        }
         let mut builder = self.choice.builder(quiet);
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
