@@ -45,6 +45,7 @@ fn cosine(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
 }
 
 /// The tensors of the model in `small`.
+#[allow(clippy::unwrap_used, reason = "the helper of a test")]
 fn tensors(sandbox: &Sandbox) -> Tensors {
     let file = SafetensorsFile::open(sandbox.path("small/model.safetensors")).unwrap();
     let read = |name: String| {
