@@ -5,7 +5,7 @@ use super::{
     Activation, AttentionSpec, Backend, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec,
     Pool2dSpec, Rearrange, ReduceOp, TokenPosition,
 };
-use crate::{Dim, Dims, DisplayDims, Error, HostTensor, Result, Weights};
+use crate::{Dim, Dims, DisplayDims, Error, HostTensor, Result, Weights, weights::ChannelAxis};
 
 /// Computes dimensions, symbolic ones too, and reads no weights.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,7 +94,9 @@ impl Backend for ShapeBackend {
     }
 
     fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<EmbeddingSpec> {
-        w.require("weight", &[spec.count, spec.features])?;
+        // No backend computes with a table in integers, but one may be stored so: a row is rounded once, where a layer's
+        // error goes through all layers after it.
+        w.require_quantizable("weight", &[spec.count, spec.features], ChannelAxis::Rows)?;
         Ok(*spec)
     }
 

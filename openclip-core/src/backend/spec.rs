@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, str::FromStr};
 
-use crate::{Error, HostTensor, Result, Weights};
+use crate::{Error, HostTensor, Result, Weights, weights::ChannelAxis};
 
 /// Element type of weights and arithmetic. A property of a backend instance, never a type parameter of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -190,7 +190,14 @@ impl LinearSpec {
     /// # Errors
     /// As [`Weights::require`].
     pub fn require(&self, w: &Weights) -> Result<()> {
-        w.require(&self.weight.name, &self.weight_dims())?;
+        let axis = match self.layout {
+            WeightLayout::OutIn => ChannelAxis::Rows,
+            WeightLayout::InOut => ChannelAxis::Columns,
+        };
+        match self.quantize {
+            true => w.require_quantizable(&self.weight.name, &self.weight_dims(), axis)?,
+            false => w.require(&self.weight.name, &self.weight_dims())?,
+        }
         match &self.bias {
             Some(bias) => w.require(&bias.name, &[bias.stored(self.out_features)]),
             None => Ok(()),

@@ -60,6 +60,16 @@ pub enum WeightsError {
         /// The element type, as the checkpoint's format calls it.
         dtype: String,
     },
+    /// A tensor that is or should be stored in integers with scales can't be.
+    #[error("{origin}: quantised tensor `{name}`: {message}")]
+    Quantization {
+        /// The checkpoint.
+        origin: String,
+        /// The tensor's name.
+        name: String,
+        /// What is wrong with it or its scales.
+        message: String,
+    },
     /// The checkpoint as a whole doesn't fit the model; the report says tensor by tensor why.
     #[error("{origin}: the checkpoint doesn't fit the model\n{report}")]
     Incompatible {

@@ -6,11 +6,12 @@ use std::{path::Path, sync::Arc};
 use super::{
     PickleCheckpoint, SafetensorsFile, WeightSource,
     bytes::{CheckpointBytes, malformed},
+    quantized::QuantizedFile,
 };
 use crate::Result;
 
 /// Opens the checkpoint at `path`: `.safetensors`, or a PyTorch zip archive (`.bin`, `.pt`, `.pth`). Reads its header
-/// and no tensor.
+/// and no tensor. Matrices that the file stores in integers with scales are read as floats.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when the file can't be opened, [`WeightsError`](super::WeightsError) naming the
@@ -30,7 +31,13 @@ pub fn open_embedded_checkpoint(origin: &str, bytes: &'static [u8]) -> Result<Ar
 fn open(bytes: CheckpointBytes) -> Result<Arc<dyn WeightSource>> {
     match recognise(bytes.as_ref(), bytes.origin()) {
         Format::Zip => Ok(Arc::new(PickleCheckpoint::parse(bytes)?)),
-        Format::Safetensors => Ok(Arc::new(SafetensorsFile::parse(bytes)?)),
+        Format::Safetensors => {
+            let file = SafetensorsFile::parse(bytes)?;
+            match QuantizedFile::recognises(&file) {
+                true => Ok(Arc::new(QuantizedFile::new(file)?)),
+                false => Ok(Arc::new(file)),
+            }
+        }
         Format::Other(message) => Err(malformed(bytes.origin(), "checkpoint", message).into()),
     }
 }

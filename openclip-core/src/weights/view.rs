@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    LoadReport, MismatchedTensor, MissingTensor, TensorData, TensorInfo, WeightSource, WeightsError,
+    ChannelAxis, LoadReport, MismatchedTensor, MissingTensor, TensorData, TensorInfo, WeightSource,
+    WeightsError,
 };
 use crate::{HostTensor, Result};
 
@@ -28,9 +29,18 @@ pub struct Weights {
 struct Shared {
     source: Arc<dyn WeightSource>,
     survey: bool,
-    requests: Mutex<Vec<(String, Vec<usize>)>>,
+    requests: Mutex<Vec<Request>>,
     mismatched: Mutex<Vec<MismatchedTensor>>,
     missing: Mutex<Vec<MissingTensor>>,
+}
+
+/// A tensor that was asked for.
+#[derive(Clone)]
+struct Request {
+    name: String,
+    dims: Vec<usize>,
+    /// The channels that have a scale each where the layer takes a rounded tensor.
+    quantizable: Option<ChannelAxis>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,8 +126,20 @@ impl Weights {
     /// # Errors
     /// [`WeightsError::Missing`] or [`WeightsError::Mismatched`], unless this is a survey.
     pub fn require(&self, name: &str, dims: &[usize]) -> Result<()> {
+        self.request(name, dims, None)
+    }
+
+    /// As [`require`](Self::require), for a matrix that may be stored in integers with a scale per place of `axis`.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    pub fn require_quantizable(&self, name: &str, dims: &[usize], axis: ChannelAxis) -> Result<()> {
+        self.request(name, dims, Some(axis))
+    }
+
+    fn request(&self, name: &str, dims: &[usize], quantizable: Option<ChannelAxis>) -> Result<()> {
         let path = self.path(name);
-        lock(&self.shared.requests).push((path.clone(), dims.to_vec()));
+        lock(&self.shared.requests).push(Request { name: path.clone(), dims: dims.to_vec(), quantizable });
         if self.shared.source.is_generative() {
             return Ok(());
         }
@@ -195,10 +217,26 @@ impl Weights {
     /// Every tensor that was asked for so far, in order and once each, with the dimensions that the model needs.
     pub fn requests(&self) -> Vec<(String, Vec<usize>)> {
         let mut seen = HashSet::new();
-        let mut requests = lock(&self.shared.requests).clone();
+        let mut requests: Vec<_> = lock(&self.shared.requests)
+            .iter()
+            .map(|request| (request.name.clone(), request.dims.clone()))
+            .collect();
         // A tensor that several layers are packed into is asked for by each of them.
         requests.retain(|(name, _)| seen.insert(name.clone()));
         requests
+    }
+
+    /// The tensors that may be stored in integers: all who asked for them so far did so by
+    /// [`require_quantizable`](Self::require_quantizable) with the same axis.
+    pub fn quantizable(&self) -> HashMap<String, ChannelAxis> {
+        let mut axes: HashMap<String, Option<ChannelAxis>> = HashMap::new();
+        for request in &*lock(&self.shared.requests) {
+            let axis = axes.entry(request.name.clone()).or_insert(request.quantizable);
+            if *axis != request.quantizable {
+                *axis = None;
+            }
+        }
+        axes.into_iter().filter_map(|(name, axis)| Some((name, axis?))).collect()
     }
 
     /// The account so far. Stored tensors count as unused when they lie below one of `scopes` (all of them when
@@ -338,6 +376,22 @@ mod tests {
              mismatched `visual.blocks.0.weight`: [4] in the checkpoint, [5] in the model\n  \
              unused `visual.blocks.1.weight`\n  1 applied, 1 missing, 1 mismatched, 1 unused"
         );
+    }
+
+    #[test]
+    fn a_tensor_is_quantizable_where_every_layer_agrees() {
+        let weights = Weights::survey(source());
+        let rows = |name: &str| weights.require_quantizable(name, &[4], ChannelAxis::Rows).unwrap();
+        rows("visual.blocks.0.weight");
+        rows("visual.blocks.0.weight");
+        rows("visual.blocks.1.weight");
+        weights.require("visual.blocks.1.weight", &[4]).unwrap();
+        rows("text.ln_final.bias");
+        weights.require_quantizable("text.ln_final.bias", &[4], ChannelAxis::Columns).unwrap();
+        weights.require("logit_scale", &[]).unwrap();
+        let expected = HashMap::from([("visual.blocks.0.weight".to_owned(), ChannelAxis::Rows)]);
+        assert_eq!(weights.quantizable(), expected);
+        assert_eq!(weights.requests().len(), 4);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod backend;
 mod export;
 mod families;
 mod onnx;
+mod quantize;
 
 use std::sync::Arc;
 
@@ -21,9 +22,10 @@ pub use families::{AnyImageFamily, AnyTextFamily, Families};
 pub use onnx::{OnnxEncoder, onnx_image_encoder, onnx_text_encoder};
 use openclip_core::{
     Error, ImageEncoder, ModelConfig, Result, TextEncoder, Weights,
-    weights::{LoadReport, WeightSource, WeightsError},
+    weights::{WeightSource, WeightsError},
 };
 pub use openclip_ort::{OnnxModel, RecordOptions, WeightStorage};
+pub use quantize::{QuantizedModel, quantize};
 
 /// The scope of image towers.
 pub const IMAGE_SCOPE: &str = "visual";
@@ -91,12 +93,12 @@ pub fn record_text(
     family.record(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
 }
 
-/// Compares a tower with a checkpoint's header.
+/// Compares a tower with a checkpoint's header. Returns the account of what the tower asked for.
 fn check(
     source: &Arc<dyn WeightSource>,
     scope: &str,
     declare: impl FnOnce(&Weights) -> Result<()>,
-) -> Result<LoadReport> {
+) -> Result<Weights> {
     let survey = Weights::survey(Arc::clone(source));
     declare(&survey.scope(scope))?;
     let report = survey.report(&[scope]);
@@ -106,7 +108,7 @@ fn check(
     if !report.unused.is_empty() {
         tracing::warn!("{}: tensors that the model doesn't use:\n{report}", source.origin());
     }
-    Ok(report)
+    Ok(survey)
 }
 
 /// How similarities become scores: `logit_scale`, `logit_bias` of the checkpoint.

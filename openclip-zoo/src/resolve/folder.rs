@@ -106,7 +106,7 @@ fn find_weights(folder: &Path) -> Result<(WeightsLocation, Option<ResolveWarning
 
 /// The checkpoint of a folder, as the reference chooses: a file with one of the preferred names, else the first by name, a
 /// safetensors file before the others.
-fn find_checkpoint(folder: &Path) -> Result<(PathBuf, Option<ResolveWarning>)> {
+pub(crate) fn find_checkpoint(folder: &Path) -> Result<(PathBuf, Option<ResolveWarning>)> {
     let io = |error| openclip_core::Error::io(folder, error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {

@@ -4,7 +4,7 @@
 mod folder;
 mod preprocess;
 
-pub(crate) use folder::{IMAGE_ONNX, TEXT_ONNX};
+pub(crate) use folder::{IMAGE_ONNX, TEXT_ONNX, find_checkpoint};
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,10 @@ use openclip_text::{Clean, ClipTokenizer, Tokenizer};
 use openclip_vision::preprocess::{PreprocessConfig, Preprocessor};
 use openclip_zoo::{
     Registry, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource, WeightsLocation,
-    build::{self, BackendKind, BackendOptions, Families, LogitParameters, OnnxOptions, WeightStorage},
+    build::{
+        self, BackendKind, BackendOptions, Families, LogitParameters, OnnxOptions, QuantizedModel,
+        WeightStorage,
+    },
     hub::{Hub, HubConfig},
 };
 
@@ -232,15 +235,42 @@ impl ClipBuilder {
     pub fn export_onnx(self, folder: impl AsRef<Path>, storage: WeightStorage) -> Result<Vec<PathBuf>> {
         let model = self.resolve()?;
         let source = open(&model.weights)?;
-        let mut config = model.config;
-        self.overrides.apply(&mut config.model_cfg);
-        if self.image {
-            let size = self.families.image(&config.model_cfg)?.info(&config.model_cfg)?.image_size;
-            prepare_in_size(&mut config, size);
-        }
+        let config = self.overridden(model.config, self.image)?;
         let precision = self.backend.precision;
         let options = OnnxOptions { image: self.image, text: self.text, storage, precision };
         Ok(build::export_onnx(&self.families, &config, &source, folder.as_ref(), &options)?)
+    }
+
+    /// Writes the model with its matrices in 8-bit integers into `folder`, about a quarter of the size in f32; see
+    /// [`quantize`](build::quantize). Both towers are written; backend, device and precision don't matter.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and [`Error::Core`] for ONNX models, for a folder that has weights already, and when a
+    /// file can't be written.
+    pub fn quantize(self, folder: impl AsRef<Path>) -> Result<QuantizedModel> {
+        let model = self.resolve()?;
+        if matches!(model.weights, WeightsLocation::Onnx { .. }) {
+            return Err(openclip_core::Error::InvalidArgument(format!(
+                "{} is an ONNX model, which can't be quantised: quantise the checkpoint that it was made from, or export \
+                 that in int8",
+                model.name
+            ))
+            .into());
+        }
+        let source = open(&model.weights)?;
+        let config = self.overridden(model.config, true)?;
+        Ok(build::quantize(&self.families, &config, &source, folder.as_ref())?)
+    }
+
+    /// `config` as the builder changes it, as it is written beside weights. With `image` it has the size that images
+    /// are prepared in.
+    fn overridden(&self, mut config: CheckpointConfig, image: bool) -> Result<CheckpointConfig> {
+        self.overrides.apply(&mut config.model_cfg);
+        if image {
+            let size = self.families.image(&config.model_cfg)?.info(&config.model_cfg)?.image_size;
+            prepare_in_size(&mut config, size);
+        }
+        Ok(config)
     }
 }
 

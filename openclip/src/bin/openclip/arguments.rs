@@ -38,6 +38,8 @@ pub enum Command {
     Embed(Embed),
     /// Write a model as ONNX files
     Export(Export),
+    /// Write a model with its weights in 8-bit integers, a quarter of the size
+    Quantize(Quantize),
     /// Classify the bundled sample images with the bundled model; needs no network
     Demo(Demo),
 }
@@ -332,6 +334,22 @@ pub struct Export {
     /// Weights and arithmetic: f32, f16, or int8 (weights per output channel, activations per row)
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub precision: Precision,
+    #[command(flatten)]
+    pub model: ModelChoice,
+}
+
+/// Write a model with its weights in 8-bit integers, a quarter of the size.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  openclip quantize -o emoji-int8/
+  openclip quantize -o vit-b-32-int8/ --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  openclip classify cat.png --labels \"cat, dog\" --precision int8 --model local-dir:vit-b-32-int8/
+
+Writes model.safetensors and open_clip_config.json. Every backend loads the folder in every precision, not only int8.")]
+pub struct Quantize {
+    /// The folder to write into; it is made if it isn't there, and must not have weights yet
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
     #[command(flatten)]
     pub model: ModelChoice,
 }

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Classify(classify) => commands::classify::run(&classify, quiet),
         Command::Embed(embed) => commands::embed::run(&embed, quiet),
         Command::Export(export) => commands::export::run(&export, quiet),
+        Command::Quantize(quantize) => commands::quantize::run(&quantize, quiet),
         Command::Demo(demo) => commands::demo::run(&demo),
     };
     outcome.unwrap_or_else(Outcome::of_error).exit_code()

@@ -6,4 +6,5 @@ pub mod embed;
 pub mod export;
 pub mod models;
 pub mod pull;
+pub mod quantize;
 mod ranking;
