@@ -76,7 +76,7 @@ fn names_and_options() {
     ] {
         sandbox.run(&arguments).failed(2, arguments[4]);
     }
-    sandbox.run(&["embed", "text", "a", "--precision", "bf16"]).failed(1, "--precision f32");
+    sandbox.run(&["embed", "text", "a", "--precision", "int3"]).failed(2, "int8-weights");
     sandbox.run(&["embed", "text"]).failed(2, "Usage");
 }
 

@@ -20,6 +20,9 @@ const MOST_ROWS: usize = 12;
 /// Values of a panel that are worked on together: 8 KiB of it, so that they, those that are fetched meanwhile and the rows
 /// of a tile fit into a first-level cache of 32 KiB, of which a neighbour may have half.
 const BLOCK: usize = 2048;
+/// Depth that all panels are worked through before the next part of the depth, so that the part of a hundred rows that is
+/// needed meanwhile, 100 KiB, stays in a second-level cache although weights and results pass through it.
+const PASS: usize = 256;
 /// Columns of the widest tile.
 const MOST_COLUMNS: usize = 32;
 
@@ -99,7 +102,11 @@ impl<W: PanelSource> Multiply<'_, W> {
             return;
         }
         let mut scratch = AlignedVec::default();
-        for index in self.panels.clone() {
+        let passes = depth.div_ceil(PASS).max(1);
+        let blocks = passes * depth.div_ceil(passes * (BLOCK / width)).max(1);
+        let panels = self.panels.clone();
+        let steps = (0..passes).flat_map(|pass| panels.clone().map(move |index| (pass, index)));
+        for (pass, index) in steps {
             let start = index * width;
             let filled = width.min(columns - start);
             let mut bias = [0.0; MOST_COLUMNS];
@@ -108,28 +115,30 @@ impl<W: PanelSource> Multiply<'_, W> {
             }
             let place = start - first_column..start - first_column + filled;
             if filled == width {
-                self.panel::<I, ROWS, VECTORS>(isa, index, &mut scratch, &bias, place.start);
-            } else {
+                let pass = pass * blocks / passes..(pass + 1) * blocks / passes;
+                self.panel::<I, ROWS, VECTORS>(isa, index, (pass, blocks), &mut scratch, &bias, place.start);
+            } else if pass == 0 {
                 self.last_panel::<I, ROWS, VECTORS>(isa, index, &mut scratch, &bias, place);
             }
         }
     }
 
-    /// All rows of `x` times a panel. They pass by a block of it that stays in the first-level cache while the next block
+    /// All rows of `x` times some of the blocks of a panel. They pass by a block that stays in the first-level cache while the next block
     /// is fetched from memory; what the target holds between two blocks stays in that cache too.
     #[inline(always)]
     fn panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
         &mut self,
         isa: I,
         index: usize,
+        (pass, blocks): (Range<usize>, usize),
         scratch: &mut AlignedVec<f32>,
         bias: &[f32; MOST_COLUMNS],
         column: usize,
     ) {
         let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
-        let (blocks, groups) = (depth.div_ceil(BLOCK / width).max(1), rows.div_ceil(ROWS));
+        let groups = rows.div_ceil(ROWS);
         let stride = self.target.stride();
-        for block in 0..blocks {
+        for block in pass.clone() {
             let depths = |block: usize| block * depth / blocks..(block + 1) * depth / blocks;
             let (first, last) = (block == 0, block + 1 == blocks);
             let epilogue = Epilogue {
@@ -137,12 +146,12 @@ impl<W: PanelSource> Multiply<'_, W> {
                 accumulate: !first || self.epilogue.accumulate,
                 activation: self.epilogue.activation.filter(|_| last),
             };
-            let next = match last {
-                false => self.weights.stored(index, depths(block + 1)),
-                true if (index + 1) * width < self.weights.columns() => {
-                    self.weights.stored(index + 1, depths(0))
-                }
-                true => &[],
+            let next = if block + 1 < pass.end {
+                self.weights.stored(index, depths(block + 1))
+            } else if (index + 1) * width < self.weights.columns() {
+                self.weights.stored(index + 1, depths(pass.start))
+            } else {
+                &[]
             };
             let depths = depths(block);
             let panel = self.weights.block(index, depths.clone(), scratch);
