@@ -104,7 +104,7 @@ fn int8_is_as_accurate_as_f32() {
 fn precisions_that_can_not_be_are_refused_with_the_reason() {
     let sandbox = Sandbox::new();
     for (backend, precision, reason) in
-        [("tch", "int8", "--backend ort"), ("ort", "bf16", "use f32, f16 or int8")]
+        [("tch", "int8", "--backend candle"), ("ort", "bf16", "use f32, f16 or int8")]
     {
         classify(&sandbox, &["--backend", backend, "--precision", precision]).failed(1, reason);
     }
