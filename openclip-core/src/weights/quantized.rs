@@ -236,6 +236,10 @@ impl WeightSource for QuantizedFile {
             None => self.file.read(name, dims),
         }
     }
+
+    fn release(&self, name: &str) {
+        self.file.release(name);
+    }
 }
 
 #[cfg(test)]

@@ -240,14 +240,21 @@ impl Backend for CandleBackend {
     }
 
     fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Tensor> {
-        let table = self.tensor(self.read(w, "weight", &[spec.count, spec.features])?)?;
+        let values = self.read(w, "weight", &[spec.count, spec.features])?;
         let stored = match self.precision {
             Precision::F32 => DType::F32,
             // A table costs no time, but memory.
             Precision::F16 | Precision::Int8 | Precision::Int8Weights => DType::F16,
             Precision::Bf16 => DType::BF16,
         };
-        table.to_dtype(stored).map_err(failed("embedding"))
+        if stored == DType::F16
+            && let Some(value) = values.data().iter().find(|value| value.abs() > f32::from(half::f16::MAX))
+        {
+            let message =
+                format!("{}: the value {value} can't be stored in f16: use bf16 or f32", w.path("weight"));
+            return Err(Error::Unsupported { backend: "candle", message });
+        }
+        self.tensor(values)?.to_dtype(stored).map_err(failed("embedding"))
     }
 
     fn param(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<Tensor> {

@@ -95,6 +95,16 @@ fn attention_takes_slices_where_they_stand() {
 }
 
 #[test]
+fn attention_writes_out_repeated_rows() {
+    let (one, all) = (sample(&[2, 1, 12], 5), sample(&[2, 7, 12], 6));
+    let (largest, _) = difference(&[one, all], |backend, x| {
+        let repeated = x[0].broadcast_as((2, 7, 12)).unwrap();
+        backend.attention(&x[1], &repeated, &repeated, &AttentionSpec::new(3, 4), None)
+    });
+    assert!(largest < 1e-5, "{largest}");
+}
+
+#[test]
 fn activations_are_the_functions_that_they_are_named_after() {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let functions: [(Activation, &dyn Fn(f64) -> f64); 7] = [
@@ -244,4 +254,9 @@ fn what_a_precision_cant_hold_is_refused_with_a_reason() {
     let large = HostTensor::new([1, 2], vec![1.0, 1e6]).unwrap();
     let error = cpu::PackedLinear::new(&LinearSpec::new(2, 1), &large, None, backend.precision).unwrap_err();
     assert!(error.contains("1000000") && error.contains("bf16"), "{error}");
+    let damaged = HostTensor::new([1, 2], vec![1.0, f32::NAN]).unwrap();
+    for precision in Precision::ALL.into_iter().filter(|&precision| precision != Precision::F32) {
+        let error = cpu::PackedLinear::new(&LinearSpec::new(2, 1), &damaged, None, precision).unwrap_err();
+        assert!(error.contains("NaN"), "{precision}: {error}");
+    }
 }

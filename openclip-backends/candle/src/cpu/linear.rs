@@ -54,6 +54,14 @@ impl PackedLinear {
             WeightLayout::OutIn => values[n * depth + k],
             WeightLayout::InOut => values[k * count + n],
         };
+        // A value that isn't finite would be rounded to some integer without a word.
+        if precision != Precision::F32
+            && let Some(value) = values.iter().find(|value| !value.is_finite())
+        {
+            return Err(format!(
+                "the value {value} can't be stored in {precision}: the checkpoint is damaged"
+            ));
+        }
         let weight = match precision {
             Precision::F16 => {
                 if let Some(value) = values.iter().find(|value| !f16::from_f32(**value).is_finite()) {

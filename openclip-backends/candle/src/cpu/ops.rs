@@ -57,6 +57,17 @@ fn made(x: &Tensor, rows: usize, last: usize, work: impl FnOnce(MatrixMut)) -> R
     Tensor::from_vec(result, dims, &Device::Cpu)
 }
 
+/// Runs `work` on tiles of `rows` rows, a thread for each; on all rows with all threads where they are too few for that.
+fn in_tiles(rows: usize, target: MatrixMut, work: impl Fn(Range<usize>, MatrixMut, Threads) + Sync) {
+    let threads = Threads::All.count();
+    if rows < threads * TILE_ROWS / 2 {
+        return work(0..rows, target, Threads::All);
+    }
+    let tiles = pieces(rows, rows.div_ceil(TILE_ROWS).next_multiple_of(threads));
+    let targets = split_rows(target, &tiles);
+    tiles.into_par_iter().zip(targets).for_each(|(rows, target)| work(rows, target, Threads::One));
+}
+
 /// `[.., in] -> [.., out]`.
 pub fn linear(x: &Tensor, layer: &PackedLinear) -> Result<Tensor> {
     let (inputs, rows) = (layer.inputs(), rows("linear", x, layer.inputs())?);
@@ -108,14 +119,7 @@ pub fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], layer: &PackedLinear)
         };
         let mut result = vec![0.0; rows * outputs];
         let target = MatrixMut::new(&mut result, rows, outputs, outputs);
-        let threads = Threads::All.count();
-        if rows < threads * TILE_ROWS / 2 {
-            part(0..rows, target, Threads::All);
-        } else {
-            let tiles = pieces(rows, rows.div_ceil(TILE_ROWS).next_multiple_of(threads));
-            let targets = split_rows(target, &tiles);
-            tiles.into_par_iter().zip(targets).for_each(|(rows, target)| part(rows, target, Threads::One));
-        }
+        in_tiles(rows, target, part);
         Tensor::from_vec(result, (batch, down, across, outputs), &Device::Cpu)?.permute((0, 3, 1, 2))
     })
 }
@@ -132,7 +136,11 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
 /// `q [N, Lq, heads*E]`, `k [N, Lk, heads*E]`, `v [N, Lk, heads*V] -> [N, Lq, heads*V]`; slices of one tensor are read
 /// where they stand.
 pub fn attention([q, k, v]: [&Tensor; 3], spec: AttentionSpec, bias: Option<&HostTensor>) -> Result<Tensor> {
-    let placed = |x: &Tensor| if x.stride().last() == Some(&1) { Ok(x.clone()) } else { x.contiguous() };
+    // Rows that follow each other; one that was repeated by a stride of zero has to be written out.
+    let placed = |x: &Tensor| match (x.dims(), x.stride()) {
+        (&[_, length, width], &[_, row, 1]) if length == 1 || row >= width => Ok(x.clone()),
+        _ => x.contiguous(),
+    };
     let (q, k, v) = (placed(q)?, placed(k)?, placed(v)?);
     let (storages, layouts): (Vec<_>, Vec<_>) =
         [&q, &k, &v].map(|x| x.storage_and_layout()).into_iter().unzip();
@@ -182,14 +190,8 @@ pub fn residual_mlp(x: &Tensor, norm: &LayerNorm, fc: &PackedLinear, proj: &Pack
     read("mlp", x, |values| {
         let x_rows = Matrix::new(values, rows, features, features);
         made(x, rows, features, |target| {
-            let threads = Threads::All.count();
-            if rows < threads * TILE_ROWS / 2 {
-                return branch(x_rows, target, Threads::All);
-            }
-            let tiles = pieces(rows, rows.div_ceil(TILE_ROWS).next_multiple_of(threads));
-            let targets = split_rows(target, &tiles);
-            tiles.into_par_iter().zip(targets).for_each(|(rows, target)| {
-                branch(x_rows.part(rows, 0..features), target, Threads::One);
+            in_tiles(rows, target, |rows, target, threads| {
+                branch(x_rows.part(rows, 0..features), target, threads);
             });
         })
     })

@@ -123,8 +123,8 @@ impl<W: PanelSource> Multiply<'_, W> {
         }
     }
 
-    /// All rows of `x` times some of the blocks of a panel. They pass by a block that stays in the first-level cache while the next block
-    /// is fetched from memory; what the target holds between two blocks stays in that cache too.
+    /// All rows of `x` times some of the blocks of a panel. They pass by a block that stays in the first-level cache while
+    /// the next block is fetched from memory; what the target holds between two blocks stays in that cache too.
     #[inline(always)]
     fn panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
         &mut self,
