@@ -117,7 +117,7 @@ impl PackedLinear {
             Weight::Float(panels) => run_in_floats(x, panels, target, epilogue, threads),
             Weight::Compressed(panels) => run_in_floats(x, panels, target, epilogue, threads),
             Weight::Int8(panels) => {
-                let quantized = QuantizedRows::new(x, panels);
+                let quantized = QuantizedRows::new(x, panels, threads);
                 let count = panels.columns().div_ceil(panels.width());
                 threads.grid(x.rows(), count, panels.width(), target, |rows, columns, target| {
                     int8::multiply(&quantized, rows, panels, columns, target, epilogue);

@@ -17,7 +17,7 @@ use super::{
     matrix::{Matrix, MatrixMut},
     norm::LayerNorm,
     scratch::Scratch,
-    threads::{TILE_ROWS, Threads, pieces, split_rows},
+    threads::{Threads, pieces, split_rows, tile_rows},
 };
 
 /// Values between the rows of an intermediate matrix, beyond their length: rows that lie a power of two apart would
@@ -60,10 +60,10 @@ fn made(x: &Tensor, rows: usize, last: usize, work: impl FnOnce(MatrixMut)) -> R
 /// Runs `work` on tiles of `rows` rows, a thread for each; on all rows with all threads where they are too few for that.
 fn in_tiles(rows: usize, target: MatrixMut, work: impl Fn(Range<usize>, MatrixMut, Threads) + Sync) {
     let threads = Threads::All.count();
-    if rows < threads * TILE_ROWS / 2 {
+    if rows < threads * tile_rows() / 2 {
         return work(0..rows, target, Threads::All);
     }
-    let tiles = pieces(rows, rows.div_ceil(TILE_ROWS).next_multiple_of(threads));
+    let tiles = pieces(rows, rows.div_ceil(tile_rows()).next_multiple_of(threads));
     let targets = split_rows(target, &tiles);
     tiles.into_par_iter().zip(targets).for_each(|(rows, target)| work(rows, target, Threads::One));
 }
@@ -243,7 +243,7 @@ pub fn residual_attention(
             if length == 0 || batch < threads || (batch < 4 * threads && batch % threads != 0) {
                 return branch(0, x_rows, target, Threads::All);
             }
-            let tiles = batch.div_ceil((TILE_ROWS / length).max(1)).next_multiple_of(threads);
+            let tiles = batch.div_ceil((tile_rows() / length).max(1)).next_multiple_of(threads);
             let inputs = pieces(batch, tiles);
             let tiles: Vec<_> =
                 inputs.iter().map(|inputs| inputs.start * length..inputs.end * length).collect();

@@ -4,11 +4,18 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, MatrixMut};
+use super::{
+    gemm::panel_width,
+    matrix::{Matrix, MatrixMut},
+};
 
-/// Rows of a product that one thread works on at once: enough to use each panel of weights often, and few enough to stay
-/// in the second-level cache.
-pub const TILE_ROWS: usize = 96;
+/// Rows that one thread takes through the layers of a branch at once: enough to use each panel of weights often, and few
+/// enough that what a layer hands on to the next stays in the second-level cache. Processors with registers of 64 bytes have
+/// 1 MiB of it and more, others 512 KiB or less; and they are done with a panel in half the time.
+pub fn tile_rows() -> usize {
+    if panel_width() == 32 { 96 } else { 64 }
+}
+
 /// Fewer rows than this aren't worth reading all weights for.
 const FEWEST_ROWS: usize = 32;
 
@@ -35,7 +42,7 @@ impl Threads {
         match self {
             Self::One => work(x, target),
             Self::All => {
-                let pieces = pieces(x.rows(), self.count() * x.rows().div_ceil(TILE_ROWS * self.count()));
+                let pieces = pieces(x.rows(), self.count() * x.rows().div_ceil(tile_rows() * self.count()));
                 let targets = split_rows(target, &pieces);
                 pieces.into_par_iter().zip(targets).for_each(|(rows, target)| {
                     work(x.part(rows, 0..x.columns()), target);
@@ -57,7 +64,7 @@ impl Threads {
         if threads == 1 {
             return work(0..rows, 0..panels, target);
         }
-        let across = match rows.div_ceil(TILE_ROWS) {
+        let across = match rows.div_ceil(tile_rows()) {
             many if many >= threads => many.next_multiple_of(threads),
             _ => (rows / FEWEST_ROWS).clamp(1, threads),
         };

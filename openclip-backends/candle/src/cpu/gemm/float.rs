@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use bytemuck::Pod;
 use openclip_core::backend::Activation;
 use rten_simd::{
     Isa, Simd, SimdOp, SimdUnaryOp,
@@ -201,8 +202,8 @@ impl<W: PanelSource> Multiply<'_, W> {
 
 /// Asks for memory that will be read soon.
 #[inline(always)]
-fn prefetch<I: Isa>(isa: I, bytes: &[u8]) {
-    for line in bytes.chunks(64) {
+pub fn prefetch<I: Isa, T: Pod>(isa: I, values: &[T]) {
+    for line in bytemuck::cast_slice::<T, u8>(values).chunks(64) {
         isa.u8().prefetch(line.as_ptr());
     }
 }

@@ -16,17 +16,21 @@ pub struct Kernel {
     tile: Tile,
 }
 
-/// `(rows, x, bytes from row to row, groups in depth, panel, sums [rows, width])`.
+/// `(rows, x, bytes from row to row, groups in depth, panel, sums [rows, width])`; the products are added to the sums.
 type Tile = unsafe fn(usize, *const u8, usize, usize, *const i8, *mut i32);
 
 impl Kernel {
-    /// The sums of `count` rows, which `x` starts with, times a panel: `sums [count, width]`.
+    /// Bytes of a value of `x`.
+    pub fn value_bytes(&self) -> usize {
+        if self.widened { 2 } else { 1 }
+    }
+
+    /// Adds the products of `count` rows, which `x` starts with, and `groups` groups of a panel to `sums [count, width]`.
     ///
     /// # Panics
     /// When a slice is too short.
-    pub fn tile(&self, count: usize, x: &[u8], stride: usize, depth: usize, panel: &[i8], sums: &mut [i32]) {
-        let groups = depth.div_ceil(self.group);
-        let row = groups * self.group * if self.widened { 2 } else { 1 };
+    pub fn tile(&self, count: usize, x: &[u8], stride: usize, groups: usize, panel: &[i8], sums: &mut [i32]) {
+        let row = groups * self.group * self.value_bytes();
         assert!(count > 0 && count <= self.rows && (count - 1) * stride + row <= x.len(), "rows of a tile");
         assert_eq!(panel.len(), groups * self.group * self.width, "panel of a tile");
         assert!(sums.len() >= count * self.width, "sums of a tile");
@@ -67,7 +71,8 @@ unsafe fn portable(
     sums: *mut i32,
 ) {
     for row in 0..rows {
-        let mut row_sums = [0_i32; 16];
+        // SAFETY: the sums have this row.
+        let row_sums = unsafe { &mut *sums.cast::<[i32; 16]>().add(row) };
         for group in 0..groups {
             // SAFETY: the row has `groups` pairs of 16-bit integers, the panel as many times 16 pairs of bytes.
             let (pair, bytes) = unsafe {
@@ -78,8 +83,6 @@ unsafe fn portable(
                 *sum += i32::from(pair[0]) * i32::from(a) + i32::from(pair[1]) * i32::from(b);
             }
         }
-        // SAFETY: the sums have this row.
-        unsafe { sums.cast::<[i32; 16]>().add(row).write(row_sums) };
     }
 }
 
@@ -147,7 +150,11 @@ mod x86 {
         for (row, total) in total.into_iter().enumerate() {
             for (half, total) in total.into_iter().enumerate() {
                 // SAFETY: the sums have 16 columns for each row.
-                unsafe { _mm256_storeu_si256(sums.add(16 * row + 8 * half).cast(), total) };
+                unsafe {
+                    let place = sums.add(16 * row + 8 * half);
+                    let total = _mm256_add_epi32(total, _mm256_loadu_si256(place.cast()));
+                    _mm256_storeu_si256(place.cast(), total);
+                }
             }
         }
     }
@@ -193,7 +200,11 @@ mod x86 {
         for (row, total) in total.into_iter().enumerate() {
             for (half, total) in total.into_iter().enumerate() {
                 // SAFETY: the sums have 32 columns for each row.
-                unsafe { _mm512_storeu_si512(sums.add(32 * row + 16 * half).cast(), total) };
+                unsafe {
+                    let place = sums.add(32 * row + 16 * half);
+                    let total = _mm512_add_epi32(total, _mm512_loadu_si512(place.cast()));
+                    _mm512_storeu_si512(place.cast(), total);
+                }
             }
         }
     }

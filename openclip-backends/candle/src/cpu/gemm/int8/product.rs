@@ -7,11 +7,19 @@ use rten_simd::{
     ops::{BitOps, NumOps, ToFloat},
 };
 
-use super::{Int8Panels, QuantizedRows};
-use crate::cpu::{activation::with_activation, gemm::Epilogue, matrix::MatrixMut};
+use super::{Int8Panels, QuantizedRows, rows::Factors};
+use crate::cpu::{
+    activation::with_activation,
+    gemm::{Epilogue, float::prefetch},
+    matrix::MatrixMut,
+    scratch::Scratch,
+};
 
-/// Values of the largest tile.
-const TILE: usize = 12 * 32;
+/// Columns of the widest tile.
+const WIDEST: usize = 32;
+/// Depth of a panel that is worked on together: with a tile's rows of that depth, those that are fetched meanwhile and the
+/// sums it fits into a first-level cache of 32 KiB.
+const BLOCK: usize = 512;
 
 /// `target = act(x W + b)`, or with what the target holds added before the activation, for `rows` of `x` and the columns
 /// of `panels`.
@@ -72,32 +80,30 @@ impl<Op: SimdUnaryOp<f32>> SimdOp for Finished<'_, Op> {
             (target.rows(), target.columns()),
             "target of a product"
         );
-        let groups = rows.len().div_ceil(kernel.rows);
-        let mut sums = [0; TILE];
-        let mut line = [0.0; 32];
+        let mut sums = Scratch::new(rows.len() * width);
+        let sums: &mut [i32] = bytemuck::cast_slice_mut(&mut sums);
         for index in panels {
-            let panel = weights.panel(index);
+            sums.fill(0);
+            add_products(isa, x, rows.clone(), weights, index, sums);
+
             let (scales, column_sums) = weights.columns_of(index);
             let start = index * width;
             let filled = width.min(weights.columns() - start);
-            let mut bias = [0.0; 32];
+            let mut bias = [0.0; WIDEST];
             if let Some(values) = epilogue.bias {
                 bias[..filled].copy_from_slice(&values[start..start + filled]);
             }
-            let columns = start - first_column..start - first_column + filled;
-            for group in 0..groups {
-                let (from, to) = (group * rows.len() / groups, (group + 1) * rows.len() / groups);
-                let bytes = x.bytes_from(rows.start + from);
-                kernel.tile(to - from, bytes, x.stride(), x.depth(), panel, &mut sums);
-                for (row, sums) in (from..to).zip(sums.chunks_exact(width)) {
-                    let target = &mut target.row(row)[columns.clone()];
-                    let line = &mut line[..width];
-                    match epilogue.accumulate {
-                        true => line[..filled].copy_from_slice(target),
-                        false => line.fill(0.0),
-                    }
-                    let factors = x.row(rows.start + row);
-                    finish(isa, &self.op, sums, factors, (scales, column_sums, &bias[..width]), line);
+            let columns = Columns { scales, sums: column_sums, bias: &bias[..width] };
+            let place = start - first_column..start - first_column + filled;
+            for (row, sums) in sums.chunks_exact(width).enumerate() {
+                let factors = x.row(rows.start + row);
+                let target = &mut target.row(row)[place.clone()];
+                if filled == width {
+                    finish(isa, &self.op, sums, factors, columns, epilogue.accumulate, target);
+                } else {
+                    let mut line = [0.0; WIDEST];
+                    line[..filled].copy_from_slice(target);
+                    finish(isa, &self.op, sums, factors, columns, epilogue.accumulate, &mut line[..width]);
                     target.copy_from_slice(&line[..filled]);
                 }
             }
@@ -105,26 +111,76 @@ impl<Op: SimdUnaryOp<f32>> SimdOp for Finished<'_, Op> {
     }
 }
 
-/// `line = op(line + scale * scales * (sums - zero * column_sums) + bias)`, all of one length, a multiple of a register's.
+/// Adds the products of `rows` of `x` and a panel to `sums [the rows, width]`. The rows pass by a block of the panel that
+/// stays in the first-level cache while the next block is fetched from memory.
+#[inline(always)]
+fn add_products<I: Isa>(
+    isa: I,
+    x: &QuantizedRows,
+    rows: Range<usize>,
+    weights: &Int8Panels,
+    index: usize,
+    sums: &mut [i32],
+) {
+    let kernel = weights.kernel();
+    let (depth_groups, row_groups) = (weights.groups(), rows.len().div_ceil(kernel.rows));
+    let blocks = depth_groups.div_ceil(BLOCK / kernel.group).max(1);
+    let part = |block: usize| block * depth_groups / blocks..(block + 1) * depth_groups / blocks;
+    for block in 0..blocks {
+        let next: &[i8] = if block + 1 < blocks {
+            weights.block(index, part(block + 1))
+        } else if (index + 1) * kernel.width < weights.columns() {
+            weights.block(index + 1, part(0))
+        } else {
+            &[]
+        };
+        let groups = part(block);
+        let panel = weights.block(index, groups.clone());
+        let offset = groups.start * kernel.group * kernel.value_bytes();
+        for group in 0..row_groups {
+            let (from, to) = (group * rows.len() / row_groups, (group + 1) * rows.len() / row_groups);
+            prefetch(isa, &next[group * next.len() / row_groups..(group + 1) * next.len() / row_groups]);
+            let bytes = &x.bytes_from(rows.start + from)[offset..];
+            let sums = &mut sums[from * kernel.width..to * kernel.width];
+            kernel.tile(to - from, bytes, x.stride(), groups.len(), panel, sums);
+        }
+    }
+}
+
+/// What belongs to the columns of a panel, all of one length, a multiple of a register's.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    scales: &'a [f32],
+    sums: &'a [i32],
+    bias: &'a [f32],
+}
+
+/// `target = op(scale * scales * (sums - zero * column sums) + bias)`, or with what the target holds added before `op`.
 #[inline(always)]
 fn finish<I: Isa>(
     isa: I,
     op: &impl SimdUnaryOp<f32>,
     sums: &[i32],
-    (scale, zero): (f32, i32),
-    (scales, column_sums, bias): (&[f32], &[i32], &[f32]),
-    line: &mut [f32],
+    factors: Factors,
+    columns: Columns,
+    accumulate: bool,
+    target: &mut [f32],
 ) {
     let (floats, integers) = (isa.f32(), isa.i32());
-    let (scale, zero) = (floats.splat(scale), integers.splat(zero));
+    let (scale, zero) = (floats.splat(factors.scale), integers.splat(factors.zero));
     let lanes = floats.len();
-    for start in (0..line.len()).step_by(lanes) {
+    for start in (0..target.len()).step_by(lanes) {
         let place = start..start + lanes;
-        let offset = integers.mul(zero, integers.load(&column_sums[place.clone()]));
-        let sum = integers.to_float(integers.sub(integers.load(&sums[place.clone()]), offset));
-        let factor = floats.mul(scale, floats.load(&scales[place.clone()]));
-        let sum = floats.mul_add(sum, factor, floats.load(&bias[place.clone()]));
-        let sum = floats.add(sum, floats.load(&line[place.clone()]));
-        floats.store(op.eval(isa, sum), &mut line[place]);
+        let mut sum = integers.load(&sums[place.clone()]);
+        if factors.zero != 0 {
+            sum = integers.sub(sum, integers.mul(zero, integers.load(&columns.sums[place.clone()])));
+        }
+        let factor = floats.mul(scale, floats.load(&columns.scales[place.clone()]));
+        let mut sum =
+            floats.mul_add(integers.to_float(sum), factor, floats.load(&columns.bias[place.clone()]));
+        if accumulate {
+            sum = floats.add(sum, floats.load(&target[place.clone()]));
+        }
+        floats.store(op.eval(isa, sum), &mut target[place]);
     }
 }

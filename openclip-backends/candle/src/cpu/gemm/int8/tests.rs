@@ -10,6 +10,7 @@ use super::{kernel::available, *};
 use crate::cpu::{
     gemm::Epilogue,
     matrix::{Matrix, MatrixMut},
+    threads::Threads,
 };
 
 fn sample(count: usize, seed: usize) -> Vec<f32> {
@@ -29,7 +30,7 @@ proptest! {
         let mut results = Vec::new();
         for kernel in available() {
             let panels = Int8Panels::for_kernel(&quantized, kernel);
-            let x = QuantizedRows::for_kernel(Matrix::new(&x, rows, depth, depth), kernel);
+            let x = QuantizedRows::for_kernel(Matrix::new(&x, rows, depth, depth), kernel, Threads::One);
             let mut result = sample(rows * columns, 4);
             let target = MatrixMut::new(&mut result, rows, columns, columns);
             multiply(&x, 0..rows, &panels, 0..columns.div_ceil(kernel.width), target, epilogue);
@@ -56,7 +57,7 @@ fn rows_that_are_not_numbers_stay_that() {
     let x = [1.0, f32::NAN, 2.0, 0.0, 0.0, 0.0];
     let weight = HostTensor::new([1, 3], vec![1.0, 0.5, 0.0]).unwrap();
     let panels = Int8Panels::new(&QuantizedColumns::new(&weight, WeightLayout::OutIn));
-    let x = QuantizedRows::new(Matrix::new(&x, 2, 3, 3), &panels);
+    let x = QuantizedRows::new(Matrix::new(&x, 2, 3, 3), &panels, Threads::All);
     let mut result = [7.0; 2];
     multiply(&x, 0..2, &panels, 0..1, MatrixMut::new(&mut result, 2, 1, 1), Epilogue::default());
     assert!(result[0].is_nan() && result[1] == 0.0, "{result:?}");

@@ -1,5 +1,7 @@
 //! Weights in 8-bit integers.
 
+use std::ops::Range;
+
 use openclip_core::{HostTensor, backend::WeightLayout};
 use rayon::prelude::*;
 
@@ -110,10 +112,15 @@ impl Int8Panels {
         self.kernel
     }
 
-    /// The panel `index`.
-    pub(super) fn panel(&self, index: usize) -> &[i8] {
-        let len = self.depth.next_multiple_of(self.kernel.group) * self.kernel.width;
-        &self.values[index * len..][..len]
+    /// Groups of neighbours in depth.
+    pub(super) fn groups(&self) -> usize {
+        self.depth.div_ceil(self.kernel.group)
+    }
+
+    /// These groups of the panel `index`.
+    pub(super) fn block(&self, index: usize, groups: Range<usize>) -> &[i8] {
+        let (start, size) = (index * self.groups(), self.kernel.group * self.kernel.width);
+        &self.values[(start + groups.start) * size..(start + groups.end) * size]
     }
 
     /// Factors and sums of the columns of the panel `index`.
