@@ -40,7 +40,7 @@ pub use error::WeightsError;
 pub use layout::CanonicalLayout;
 pub use open::{open_checkpoint, open_embedded_checkpoint};
 pub use pickle::PickleCheckpoint;
-pub use quantized::{ChannelAxis, quantize, quantized_metadata, scale_name};
+pub use quantized::{ChannelAxis, channel_scale, quantize, quantized_metadata, quantized_value, scale_name};
 pub use report::{LoadReport, MismatchedTensor, MissingTensor};
 pub use source::{DType, TensorData, TensorInfo, WeightSource};
 pub use view::Weights;

@@ -50,6 +50,19 @@ impl ChannelAxis {
     }
 }
 
+/// What one step of the integers of a channel is worth whose largest magnitude is `largest`.
+pub fn channel_scale(largest: f32) -> f32 {
+    let scale = largest / LARGEST;
+    // A channel of zeros, or of values too small for a scale, has any.
+    if scale > 0.0 { scale } else { 1.0 }
+}
+
+/// The integer for `value` in a channel of that scale.
+pub fn quantized_value(value: f32, scale: f32) -> i8 {
+    // The cast saturates: in a channel of denormal values the quotient may be more than 127.
+    (value / scale).round() as i8
+}
+
 /// The metadata of a file whose matrices are stored in integers.
 pub fn quantized_metadata() -> HashMap<String, String> {
     HashMap::from([(METADATA_KEY.to_owned(), METADATA_VALUE.to_owned())])
@@ -84,17 +97,10 @@ pub fn quantize(
             *largest = largest.max(value.abs());
         }
     }
-    for scale in &mut scales {
-        *scale /= LARGEST;
-        // A channel of zeros, or of values too small for a scale, has any.
-        if *scale <= 0.0 {
-            *scale = 1.0;
-        }
-    }
+    scales.iter_mut().for_each(|scale| *scale = channel_scale(*scale));
     let integers = values.iter().zip(axis.channels(columns, values.len())).map(|(value, channel)| {
         let scale = scales.get(channel).copied().unwrap_or(1.0);
-        // The cast saturates: in a channel of denormal values the quotient may be more than 127.
-        ((value / scale).round() as i8).to_le_bytes()
+        quantized_value(*value, scale).to_le_bytes()
     });
     let bytes: Vec<u8> = integers.flatten().collect();
     let info = TensorInfo { dtype: DType::I8, dims: vec![rows, columns] };

@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use openclip_core::{HostTensor, backend::WeightLayout};
+use openclip_core::{
+    HostTensor,
+    backend::WeightLayout,
+    weights::{channel_scale, quantized_value},
+};
 use rayon::prelude::*;
 
 use super::kernel::{Kernel, kernel};
@@ -37,10 +41,9 @@ impl QuantizedColumns {
         let mut values = vec![0; count * depth];
         let scales = values.par_chunks_exact_mut(depth.max(1)).enumerate().map(|(n, targets)| {
             let largest = (0..depth).map(|k| value(n, k).abs()).fold(0.0, f32::max);
-            // A column of zeros has any factor.
-            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            let scale = channel_scale(largest);
             for (k, target) in targets.iter_mut().enumerate() {
-                *target = (value(n, k) / scale).round() as i8;
+                *target = quantized_value(value(n, k), scale);
             }
             scale
         });
