@@ -108,8 +108,7 @@ fn no_more_images_than_allowed_are_under_way() {
             counted.fetch_add(1, Ordering::SeqCst);
             image(number, 2)
         });
-        let mut loader =
-            BatchLoader::new(preprocessor(), endless, options(batch_size, threads, prefetch));
+        let mut loader = BatchLoader::new(preprocessor(), endless, options(batch_size, threads, prefetch));
         for batch in 1..50 {
             loader.next().unwrap();
             let ahead = started.load(Ordering::SeqCst) - batch * batch_size;
@@ -154,7 +153,10 @@ fn a_caller_may_stop_at_any_time() {
                     image(number, 300)
                 });
                 let mut loader = BatchLoader::new(preprocessor(), endless, options(2, threads, 2));
-                assert_eq!(loader.by_ref().take(taken).fold(0, |first, batch| check(&batch, first)), 2 * taken);
+                assert_eq!(
+                    loader.by_ref().take(taken).fold(0, |first, batch| check(&batch, first)),
+                    2 * taken
+                );
                 drop(loader);
                 let at_the_end = started.load(Ordering::SeqCst);
                 // Its threads have ended with it: what they held is gone.
