@@ -312,7 +312,8 @@ impl Worker<'_> {
             name = source.name().into_owned();
             self.pixels(source, options, scratch)
         };
-        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(ImageError::Panicked { name }))
+        let prepared = catch_unwind(AssertUnwindSafe(work));
+        prepared.unwrap_or(Err(ImageError::Panicked { name }))
     }
 
     fn pixels(
