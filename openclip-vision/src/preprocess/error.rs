@@ -79,6 +79,13 @@ pub enum ImageError {
         /// Height after resizing.
         resized_height: u64,
     },
+    /// Preparing the image panicked, which is a mistake in a decoder or here. Only a [`BatchLoader`](super::BatchLoader)
+    /// catches that, so that the other images go on.
+    #[error("{name}: preparing it failed; that is a bug, please report it with the file")]
+    Panicked {
+        /// The file, the name given to the bytes, or `image N` where it has none.
+        name: String,
+    },
     /// The dimensions given for an image don't match its samples, or the output buffer has another length.
     #[error("{name}: expected {expected} values, found {found}")]
     Length {

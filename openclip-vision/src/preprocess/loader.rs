@@ -4,7 +4,10 @@
 //! besides the one that the caller holds. While the caller is the slower side, as encoders on a CPU are, the threads rest
 //! most of the time and take little from it. Items stay in input order, and an image that fails is an error of its own.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::iter::Fuse;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -33,6 +36,17 @@ pub enum ImageSource {
     },
     /// An image that is already decoded.
     Image(DecodedImage),
+}
+
+impl ImageSource {
+    /// What it is called in messages.
+    fn name(&self) -> std::borrow::Cow<'_, str> {
+        match self {
+            Self::Path(path) => path.to_string_lossy(),
+            Self::Bytes { name, .. } => name.into(),
+            Self::Image(image) => image.name().into(),
+        }
+    }
 }
 
 impl<P: Into<PathBuf>> From<P> for ImageSource {
@@ -101,8 +115,13 @@ pub struct Batch {
     pub items: Vec<Result<usize, ImageError>>,
 }
 
-/// What a worker hands back: the position of the source and its pixels or error.
-type Prepared = (usize, Result<Vec<f32>, ImageError>);
+/// What a worker hands back.
+enum Message {
+    /// The position of a source, and its pixels or error.
+    Prepared(usize, Result<Vec<f32>, ImageError>),
+    /// The number of sources that there were, and what the iterator panicked with if that is why there are no more.
+    End(usize, Option<Box<dyn Any + Send>>),
+}
 
 /// An iterator of [`Batch`]es over many image sources.
 ///
@@ -123,7 +142,7 @@ pub struct BatchLoader {
     stopped: Arc<AtomicBool>,
     /// Gives a permit to start the next source; dropped to wake the workers when they should stop.
     permits: Option<mpsc::Sender<()>>,
-    results: mpsc::Receiver<Prepared>,
+    messages: mpsc::Receiver<Message>,
     workers: Vec<JoinHandle<()>>,
     /// Results that came before their turn.
     early: BTreeMap<usize, Result<Vec<f32>, ImageError>>,
@@ -131,31 +150,48 @@ pub struct BatchLoader {
     size: (usize, usize),
     batch_size: usize,
     next: usize,
-    /// Sources that may still come.
-    left: usize,
+    /// The number of sources, as far as it is known.
+    at_most: usize,
 }
 
 /// What the workers share.
 struct Queue<I> {
     stopped: Arc<AtomicBool>,
-    sources: Mutex<std::iter::Enumerate<I>>,
+    sources: Mutex<Sources<I>>,
     permits: Mutex<mpsc::Receiver<()>>,
     spare: Spare,
+}
+
+/// The sources that haven't been started.
+struct Sources<I> {
+    rest: Fuse<I>,
+    /// How many were started.
+    started: usize,
 }
 
 /// Pixels of earlier images, to be written over: fresh pages for each image would cost as much as resizing it.
 type Spare = Arc<Mutex<Vec<Vec<f32>>>>;
 
 impl<I: Iterator> Queue<I> {
-    /// The next source, once there is a permit for it. A permit and its source are taken under one lock, so that
-    /// sources start in order.
-    fn next(&self) -> Option<(usize, I::Item)> {
+    /// The next source, once there is a permit for it; the message that there are no more; or nothing when the loader is
+    /// dropped. A permit and its source are taken under one lock, so that sources start in order.
+    fn next(&self) -> Option<Result<(usize, I::Item), Message>> {
         let permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
         permits.recv().ok()?;
         if self.stopped.load(Ordering::Relaxed) {
             return None;
         }
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).next()
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let Sources { rest, started } = &mut *sources;
+        let position = *started;
+        Some(match catch_unwind(AssertUnwindSafe(|| rest.next())) {
+            Ok(Some(source)) => {
+                *started += 1;
+                Ok((position, source))
+            }
+            Ok(None) => Err(Message::End(position, None)),
+            Err(panic) => Err(Message::End(position, Some(panic))),
+        })
     }
 }
 
@@ -170,11 +206,11 @@ impl BatchLoader {
         let sources = sources.into_iter();
         let sources_at_most = sources.size_hint().1;
         let (permits, permit_receiver) = mpsc::channel();
-        let (result_sender, results) = mpsc::channel();
+        let (message_sender, messages) = mpsc::channel();
         let stopped = Arc::new(AtomicBool::new(false));
         let queue = Arc::new(Queue {
             stopped: Arc::clone(&stopped),
-            sources: Mutex::new(sources.enumerate()),
+            sources: Mutex::new(Sources { rest: sources.fuse(), started: 0 }),
             permits: Mutex::new(permit_receiver),
             spare: Spare::default(),
         });
@@ -190,18 +226,23 @@ impl BatchLoader {
         let workers = (0..threads.max(1))
             .map(|_| {
                 let (queue, preprocessor) = (Arc::clone(&queue), Arc::clone(&preprocessor));
-                let results = result_sender.clone();
+                let messages = message_sender.clone();
                 std::thread::spawn(move || {
                     let mut scratch = Scratch::default();
-                    while let Some((position, source)) = queue.next() {
-                        let prepared = prepare(
-                            &preprocessor,
-                            source.into(),
-                            &options.decode,
-                            &mut scratch,
-                            &queue.spare,
+                    while let Some(next) = queue.next() {
+                        let message = next.map_or_else(
+                            |end| end,
+                            |(position, source)| {
+                                let worker = Worker { preprocessor: &preprocessor, spare: &queue.spare };
+                                let decode = &options.decode;
+                                Message::Prepared(
+                                    position,
+                                    worker.prepare(position, source, decode, &mut scratch),
+                                )
+                            },
                         );
-                        if results.send((position, prepared)).is_err() {
+                        let is_last = matches!(message, Message::End(..));
+                        if messages.send(message).is_err() || is_last {
                             break;
                         }
                     }
@@ -211,54 +252,95 @@ impl BatchLoader {
         Self {
             stopped,
             permits: Some(permits),
-            results,
+            messages,
             workers,
             early: BTreeMap::new(),
             spare,
             size,
             batch_size,
             next: 0,
-            left: sources_at_most.unwrap_or(usize::MAX),
+            at_most: sources_at_most.unwrap_or(usize::MAX),
         }
     }
 
-    /// The next source's result, or `None` after the last.
+    /// The next source's result, or `None` after the last. That all sources are through is known from their number, not
+    /// from the workers' end: some of them may wait for a permit that nobody needs any more.
     fn next_item(&mut self) -> Option<Result<Vec<f32>, ImageError>> {
-        loop {
+        while self.next < self.at_most {
             if let Some(prepared) = self.early.remove(&self.next) {
                 self.next += 1;
-                self.left = self.left.saturating_sub(1);
                 if let Some(permits) = &self.permits {
                     // A closed channel only means that all sources are under way.
                     let _ = permits.send(());
                 }
                 return Some(prepared);
             }
-            let (position, prepared) = self.results.recv().ok()?;
-            self.early.insert(position, prepared);
+            match self.messages.recv().ok()? {
+                Message::Prepared(position, prepared) => {
+                    self.early.insert(position, prepared);
+                }
+                Message::End(count, None) => self.at_most = count,
+                // It is the caller's iterator: its panic goes to the caller.
+                Message::End(_, Some(panic)) => {
+                    self.at_most = self.next;
+                    resume_unwind(panic);
+                }
+            }
         }
+        None
     }
 }
 
-fn prepare(
-    preprocessor: &Preprocessor,
-    source: ImageSource,
-    options: &DecodeOptions,
-    scratch: &mut Scratch,
-    spare: &Spare,
-) -> Result<Vec<f32>, ImageError> {
-    let pixels = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut pixels = pixels.unwrap_or_else(|| vec![0.0; preprocessor.output_len()]);
-    let (name, bytes) = match source {
-        ImageSource::Path(path) => read(&path)?,
-        ImageSource::Bytes { name, bytes } => (name, bytes),
-        ImageSource::Image(image) => {
-            preprocessor.prepare_into(&image, &mut pixels)?;
-            return Ok(pixels);
-        }
-    };
-    preprocessor.prepare_bytes_into(name, &bytes, options, &mut pixels, scratch)?;
-    Ok(pixels)
+/// What a worker needs besides its scratch.
+struct Worker<'a> {
+    preprocessor: &'a Preprocessor,
+    spare: &'a Spare,
+}
+
+impl Worker<'_> {
+    /// Prepares one source. A panic on the way is that source's error: the others don't wait for it.
+    fn prepare(
+        &self,
+        position: usize,
+        source: impl Into<ImageSource>,
+        options: &DecodeOptions,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<f32>, ImageError> {
+        let mut name = format!("image {position}");
+        let work = || {
+            let source = source.into();
+            name = source.name().into_owned();
+            self.pixels(source, options, scratch)
+        };
+        let prepared = catch_unwind(AssertUnwindSafe(work));
+        prepared.unwrap_or(Err(ImageError::Panicked { name }))
+    }
+
+    fn pixels(
+        &self,
+        source: ImageSource,
+        options: &DecodeOptions,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<f32>, ImageError> {
+        let (name, bytes) = match source {
+            ImageSource::Path(path) => read(&path)?,
+            ImageSource::Bytes { name, bytes } => (name, bytes),
+            ImageSource::Image(image) => {
+                let mut pixels = self.buffer();
+                self.preprocessor.prepare_into(&image, &mut pixels)?;
+                return Ok(pixels);
+            }
+        };
+        let mut pixels = self.buffer();
+        self.preprocessor.prepare_bytes_into(name, &bytes, options, &mut pixels, scratch)?;
+        Ok(pixels)
+    }
+
+    /// Room for an image's pixels, of any values.
+    fn buffer(&self) -> Vec<f32> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| vec![0.0; self.preprocessor.output_len()])
+    }
 }
 
 impl Iterator for BatchLoader {
@@ -273,9 +355,8 @@ impl Iterator for BatchLoader {
         while items.len() < self.batch_size {
             let Some(item) = self.next_item() else { break };
             if let (Ok(pixels), true) = (&item, data.is_empty()) {
-                data.reserve_exact(
-                    pixels.len().saturating_mul(self.batch_size.min(self.left.saturating_add(1))),
-                );
+                let images = self.batch_size.min(self.at_most.saturating_sub(first));
+                data.reserve_exact(pixels.len().saturating_mul(images));
             }
             items.push(item.map(|pixels| {
                 data.extend_from_slice(&pixels);

@@ -2,6 +2,7 @@
 //! normalise, as the reference's `image_transform` does at inference.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use openclip_core::HostTensor;
 
@@ -11,13 +12,14 @@ use super::decode::{DecodeOptions, Wish};
 use super::error::ImageError;
 use super::geometry::{Geometry, Span};
 use super::image::{DecodedImage, Region};
-use super::scratch::{BufferPool, Scratch};
+use super::scratch::{BufferPool, Scratch, ScratchPool};
 
 /// How many times as large as the target an image that is decoded at reduced size still has to be: enough for the resize
 /// after it to be the better part of the reduction.
 const REDUCED_AT_LEAST: usize = 2;
 
-/// Prepares images for a model's image tower. It is immutable and can be shared between threads.
+/// Prepares images for a model's image tower. It can be shared between threads; clones share the buffers that it keeps
+/// from one image to the next.
 ///
 /// ```
 /// use openclip_vision::preprocess::{DecodedImage, PreprocessConfig, Preprocessor};
@@ -33,6 +35,7 @@ pub struct Preprocessor {
     config: PreprocessConfig,
     /// The normalised value of every 8-bit value, per channel.
     tables: Box<[[f32; 256]; 3]>,
+    scratches: Arc<ScratchPool>,
 }
 
 /// An 8-bit RGB image, interleaved and row-major, of the target size.
@@ -59,7 +62,7 @@ impl Preprocessor {
                 *entry = (value as f32 / 255.0 - mean as f32) / std as f32;
             }
         }
-        Ok(Self { config, tables })
+        Ok(Self { config, tables, scratches: Arc::default() })
     }
 
     /// The configuration.
@@ -101,7 +104,7 @@ impl Preprocessor {
     /// [`ImageError::VanishingSide`] when the image is too elongated for the resize mode, [`ImageError::Length`] when
     /// `output` hasn't [`Self::output_len`] values.
     pub fn prepare_into(&self, image: &DecodedImage, output: &mut [f32]) -> Result<(), ImageError> {
-        self.prepare_with(image, output, &mut BufferPool::default())
+        self.scratches.with(|scratch| self.prepare_with(image, output, &mut scratch.pool))
     }
 
     /// Reads, decodes and prepares a file. What the crop leaves out of a JPEG isn't decoded, so that this takes less time
@@ -146,7 +149,9 @@ impl Preprocessor {
     ) -> Result<HostTensor, ImageError> {
         let (height, width) = self.size();
         let mut output = HostTensor::zeros([3, height, width]);
-        self.prepare_bytes_into(name.into(), bytes, options, output.data_mut(), &mut Scratch::default())?;
+        self.scratches.with(|scratch| {
+            self.prepare_bytes_into(name.into(), bytes, options, output.data_mut(), scratch)
+        })?;
         Ok(output)
     }
 

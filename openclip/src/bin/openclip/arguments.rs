@@ -115,7 +115,7 @@ pub struct ModelArguments {
     /// Images or texts that run through the model together
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     pub batch_size: usize,
-    /// Threads; all cores where nothing is said
+    /// Threads that run the model; as many more prepare images while a batch runs. All cores where nothing is said
     #[arg(long, value_name = "N", value_parser = positive)]
     pub threads: Option<usize>,
 }

@@ -56,6 +56,13 @@ impl Coefficients {
         self.extents.resize(groups, 0);
     }
 
+    /// Gives the memory back if it is more than `limit` bytes.
+    pub(super) fn shrink(&mut self, limit: usize) {
+        if self.values.capacity() * size_of::<i16>() > limit {
+            *self = Self::default();
+        }
+    }
+
     /// A block, and the note of its group's last coefficient.
     #[inline(always)]
     pub(super) fn block(&mut self, column: usize, row: usize) -> Option<(Block<'_>, &mut u8)> {

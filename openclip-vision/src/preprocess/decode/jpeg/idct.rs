@@ -3,6 +3,9 @@
 //!
 //! Eight blocks are transformed side by side, so that each step is the same operation on eight neighbouring numbers: plain
 //! loops that the compiler turns into vectors, with nothing to transpose.
+//!
+//! Values that no encoder writes but damage does wrap around and saturate at 16 bits where they do in libjpeg-turbo's vector
+//! code for x86, which is what Pillow runs: damaged files have its pixels too.
 
 use super::coefficients::{GROUP, Group, LANES};
 use super::header::QuantTable;
@@ -47,6 +50,7 @@ pub(super) fn transform(
     match size {
         8 => {
             pass_one::<8>(group, quant, columns(extent), &mut middle, eight, CONST_BITS - PASS1_BITS);
+            wrap_flat_columns(group, quant, &mut middle);
             pass_two::<8>(&middle, output, stride, eight, CONST_BITS + PASS1_BITS + 3);
         }
         4 => {
@@ -71,18 +75,18 @@ fn pass_one<const N: usize>(
     group: &Group,
     quant: &QuantTable,
     columns: usize,
-    middle: &mut [i32; GROUP],
-    kernel: impl Fn([i32; 8]) -> [i32; N],
+    middle: &mut [i16; GROUP],
+    kernel: impl Fn([i16; 8]) -> [i32; N],
     shift: u32,
 ) {
     for column in 0..columns {
-        let steps: [i32; 8] = std::array::from_fn(|row| quant[row * 8 + column]);
+        let steps: [i16; 8] = std::array::from_fn(|row| quant[row * 8 + column] as i16);
         let input: [&[i16; LANES]; 8] = std::array::from_fn(|row| lanes(group, row * 8 + column));
         let mut sums = [[0; LANES]; N];
         for lane in 0..LANES {
-            let sum = kernel(std::array::from_fn(|row| i32::from(input[row][lane]).wrapping_mul(steps[row])));
+            let sum = kernel(std::array::from_fn(|row| input[row][lane].wrapping_mul(steps[row])));
             for row in 0..N {
-                sums[row][lane] = descale(sum[row], shift);
+                sums[row][lane] = saturate(descale(sum[row], shift));
             }
         }
         for (row, sums) in sums.iter().enumerate() {
@@ -92,17 +96,37 @@ fn pass_one<const N: usize>(
     }
 }
 
+/// Blocks with nothing but their first row take a short cut in libjpeg-turbo, which wraps what [`pass_one`] saturates.
+#[inline(always)]
+fn wrap_flat_columns(group: &Group, quant: &QuantTable, middle: &mut [i16; GROUP]) {
+    const LIMIT: u16 = i16::MAX as u16 >> PASS1_BITS;
+    let first_row = |column: usize| {
+        lanes(group, column).iter().map(move |&value| value.wrapping_mul(quant[column] as i16))
+    };
+    let largest = (0..8).flat_map(first_row).fold(0, |largest, value| value.unsigned_abs().max(largest));
+    if largest > LIMIT {
+        for lane in 0..LANES {
+            if (8..64).all(|place| lanes(group, place)[lane] == 0) {
+                for place in 0..64 {
+                    let value = lanes(group, place % 8)[lane].wrapping_mul(quant[place % 8] as i16);
+                    middle[place * LANES + lane] = value << PASS1_BITS;
+                }
+            }
+        }
+    }
+}
+
 /// Along the rows, with rounding to samples.
 #[inline(always)]
 fn pass_two<const N: usize>(
-    middle: &[i32; GROUP],
+    middle: &[i16; GROUP],
     output: &mut [u8],
     stride: usize,
-    kernel: impl Fn([i32; 8]) -> [i32; N],
+    kernel: impl Fn([i16; 8]) -> [i32; N],
     shift: u32,
 ) {
     for (row, output) in output.chunks_mut(stride).take(N).enumerate() {
-        let input: [&[i32; LANES]; 8] = std::array::from_fn(|column| lanes(middle, row * 8 + column));
+        let input: [&[i16; LANES]; 8] = std::array::from_fn(|column| lanes(middle, row * 8 + column));
         // Four samples of a block to a number.
         let mut low = [0_u32; LANES];
         let mut high = [0_u32; LANES];
@@ -135,6 +159,12 @@ fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
+/// The nearest number of 16 bits.
+#[inline(always)]
+fn saturate(value: i32) -> i16 {
+    value.clamp(i16::MIN.into(), i16::MAX.into()) as i16
+}
+
 /// A sample from its difference to the middle of the range.
 #[inline(always)]
 fn clamp(value: i32) -> u8 {
@@ -143,23 +173,27 @@ fn clamp(value: i32) -> u8 {
 
 /// The full transform, unscaled.
 #[inline(always)]
-fn eight(x: [i32; 8]) -> [i32; 8] {
+fn eight(x: [i16; 8]) -> [i32; 8] {
     let mul = i32::wrapping_mul;
     let add = i32::wrapping_add;
     let sub = i32::wrapping_sub;
+    // These sums have 16 bits.
+    let t0 = i32::from(x[0].wrapping_add(x[4])) << CONST_BITS;
+    let t1 = i32::from(x[0].wrapping_sub(x[4])) << CONST_BITS;
+    let z3 = i32::from(x[7].wrapping_add(x[3]));
+    let z4 = i32::from(x[5].wrapping_add(x[1]));
+    let x = x.map(i32::from);
     // Even part.
     let z1 = mul(add(x[2], x[6]), fix(0.541_196_100));
     let t2 = sub(z1, mul(x[6], fix(1.847_759_065)));
     let t3 = add(z1, mul(x[2], fix(0.765_366_865)));
-    let t0 = add(x[0], x[4]) << CONST_BITS;
-    let t1 = sub(x[0], x[4]) << CONST_BITS;
     let even = [add(t0, t3), add(t1, t2), sub(t1, t2), sub(t0, t3)];
     // Odd part.
-    let z5 = mul(add(add(x[7], x[3]), add(x[5], x[1])), fix(1.175_875_602));
+    let z5 = mul(add(z3, z4), fix(1.175_875_602));
     let z1 = mul(add(x[7], x[1]), fix(0.899_976_223));
     let z2 = mul(add(x[5], x[3]), fix(2.562_915_447));
-    let z3 = sub(z5, mul(add(x[7], x[3]), fix(1.961_570_560)));
-    let z4 = sub(z5, mul(add(x[5], x[1]), fix(0.390_180_644)));
+    let z3 = sub(z5, mul(z3, fix(1.961_570_560)));
+    let z4 = sub(z5, mul(z4, fix(0.390_180_644)));
     let odd = [
         add(sub(mul(x[1], fix(1.501_321_110)), z1), z4),
         add(sub(mul(x[3], fix(3.072_711_026)), z2), z3),
@@ -180,7 +214,8 @@ fn eight(x: [i32; 8]) -> [i32; 8] {
 
 /// Four samples of the eight coefficients, unscaled.
 #[inline(always)]
-fn four(x: [i32; 8]) -> [i32; 4] {
+fn four(x: [i16; 8]) -> [i32; 4] {
+    let x = x.map(i32::from);
     let mul = i32::wrapping_mul;
     let add = i32::wrapping_add;
     let sub = i32::wrapping_sub;
@@ -202,7 +237,8 @@ fn four(x: [i32; 8]) -> [i32; 4] {
 
 /// Two samples of the eight coefficients, unscaled.
 #[inline(always)]
-fn two(x: [i32; 8]) -> [i32; 2] {
+fn two(x: [i16; 8]) -> [i32; 2] {
+    let x = x.map(i32::from);
     let mul = i32::wrapping_mul;
     let add = i32::wrapping_add;
     let sub = i32::wrapping_sub;
@@ -232,6 +268,17 @@ mod tests {
             });
             terms.sum::<f64>() / 4.0 + 128.0
         })
+    }
+
+    /// Damaged coefficients: 4 * 9000 saturates, but wraps in a block without rows that differ.
+    #[test]
+    fn too_large_values_wrap_where_the_reference_wraps_them() {
+        let mut group = [0; GROUP];
+        group[..LANES].fill(9000);
+        group[8 * LANES + 1] = 1;
+        let mut rows = [7; GROUP];
+        transform(&group, 63, &[1; 64], 8, &mut rows, 64);
+        assert!(rows.chunks(64).all(|row| row[..8] == [0; 8] && row[8..16] == [255; 8]));
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use std::ops::Range;
 use pulp::Arch;
 
 use super::super::image::Region;
-use super::super::scratch::Scratch;
+use super::super::scratch::{LARGEST_KEPT, Scratch};
 use super::{DecodeOptions, Fault, Mode, Raw, Wish};
 use coefficients::Coefficients;
 use header::{ColorSpace, Frame, Headers, Scan};
@@ -36,6 +36,16 @@ pub(crate) struct JpegScratch {
     piece: Vec<u8>,
     coefficients: Vec<Coefficients>,
     rows: RowBuffers,
+}
+
+impl JpegScratch {
+    /// Gives back what an unusually large image has left behind.
+    fn shrink(&mut self) {
+        if self.piece.capacity() > LARGEST_KEPT {
+            self.piece = Vec::new();
+        }
+        self.coefficients.iter_mut().for_each(|coefficients| coefficients.shrink(LARGEST_KEPT));
+    }
 }
 
 /// Decodes that part of a file which `wish` asks for when it gets to know the width and height of the image.
@@ -72,11 +82,13 @@ pub(super) fn decode(
         pixels: &mut pixels,
     };
     let streams = !job.frame.progressive && first.components.len() == job.frame.components.len();
-    if streams {
-        Arch::new().dispatch(Streamed(job, first))?;
+    let decoded = if streams {
+        Arch::new().dispatch(Streamed(job, first))
     } else {
-        Arch::new().dispatch(Collected(job, first))?;
-    }
+        Arch::new().dispatch(Collected(job, first))
+    };
+    scratch.shrink();
+    decoded?;
     if mode == Mode::Cmyk {
         // Pillow takes every four-component file to be inverted, as Adobe's are.
         pixels.iter_mut().for_each(|value| *value = 255 - *value);
