@@ -8,11 +8,17 @@ use bytemuck::Pod;
 const LINE: usize = 64;
 
 /// Values of a fixed number that start on a cache line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AlignedVec<T> {
     memory: Vec<T>,
     start: usize,
     len: usize,
+}
+
+impl<T> Default for AlignedVec<T> {
+    fn default() -> Self {
+        Self { memory: Vec::new(), start: 0, len: 0 }
+    }
 }
 
 impl<T: Pod> AlignedVec<T> {

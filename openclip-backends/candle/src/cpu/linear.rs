@@ -1,6 +1,6 @@
 //! Linear layers on packed weights.
 
-use half::{bf16, f16};
+use half::f16;
 use openclip_core::{
     HostTensor, Precision,
     backend::{Activation, LinearSpec, WeightLayout},
@@ -9,6 +9,7 @@ use openclip_core::{
 use super::{
     gemm::{
         self, Compressed, Epilogue, PanelSource, Panels,
+        bf16::{self, Bf16Panels, Bf16Rows},
         int8::{self, Int8Panels, QuantizedColumns, QuantizedRows},
     },
     matrix::{Matrix, MatrixMut},
@@ -28,6 +29,7 @@ pub struct PackedLinear {
 enum Weight {
     Float(Panels),
     Compressed(Compressed),
+    Bf16(Bf16Panels),
     Int8(Int8Panels),
 }
 
@@ -70,10 +72,7 @@ impl PackedLinear {
                 let panels = Panels::new(depth, count, |k, n| f16::from_f32(value(k, n)).to_bits());
                 Weight::Compressed(Compressed::F16(panels))
             }
-            Precision::Bf16 => {
-                let panels = Panels::new(depth, count, |k, n| bf16::from_f32(value(k, n)).to_bits());
-                Weight::Compressed(Compressed::Bf16(panels))
-            }
+            Precision::Bf16 => Weight::Bf16(Bf16Panels::new(depth, count, value)),
             Precision::Int8 if spec.quantize => {
                 Weight::Int8(Int8Panels::new(&QuantizedColumns::new(weight, spec.layout)))
             }
@@ -94,6 +93,7 @@ impl PackedLinear {
         match &self.weight {
             Weight::Float(panels) => panels.depth(),
             Weight::Compressed(panels) => panels.depth(),
+            Weight::Bf16(panels) => panels.depth(),
             Weight::Int8(panels) => panels.depth(),
         }
     }
@@ -103,6 +103,7 @@ impl PackedLinear {
         match &self.weight {
             Weight::Float(panels) => panels.columns(),
             Weight::Compressed(panels) => panels.columns(),
+            Weight::Bf16(panels) => panels.columns(),
             Weight::Int8(panels) => panels.columns(),
         }
     }
@@ -116,6 +117,13 @@ impl PackedLinear {
         match &self.weight {
             Weight::Float(panels) => run_in_floats(x, panels, target, epilogue, threads),
             Weight::Compressed(panels) => run_in_floats(x, panels, target, epilogue, threads),
+            Weight::Bf16(panels) => {
+                let rounded = Bf16Rows::new(x, threads);
+                let count = panels.columns().div_ceil(panels.width());
+                threads.grid(x.rows(), count, panels.width(), target, |rows, columns, target| {
+                    bf16::multiply(&rounded, rows, panels, columns, target, epilogue);
+                });
+            }
             Weight::Int8(panels) => {
                 let quantized = QuantizedRows::new(x, panels, threads);
                 let count = panels.columns().div_ceil(panels.width());
@@ -129,7 +137,7 @@ impl PackedLinear {
 
 fn run_in_floats(
     x: Matrix,
-    weights: &impl PanelSource,
+    weights: &impl PanelSource<Word = f32>,
     target: MatrixMut,
     epilogue: Epilogue,
     threads: Threads,

@@ -1,5 +1,6 @@
 //! Weights that take less memory than 32-bit floats and are turned into them block by block, while a product needs them.
-//! The arithmetic is that of `f32`, so results are the same on every processor.
+//! The arithmetic is that of `f32`, so results are the same on every processor. That goes for `f16` too: the instructions
+//! that newer processors have for it (AVX512-FP16) also add up in `f16`, which a depth of a thousand doesn't bear.
 
 use std::ops::Range;
 
@@ -11,8 +12,6 @@ use crate::cpu::aligned::AlignedVec;
 pub enum Compressed {
     /// IEEE 16-bit floats, as bits.
     F16(Panels<u16>),
-    /// bfloat16, as bits.
-    Bf16(Panels<u16>),
     /// 8-bit integers with a factor per column.
     Int8 {
         /// `[K, N]`.
@@ -38,30 +37,32 @@ fn f16_to_f32(bits: u16) -> f32 {
 }
 
 impl PanelSource for Compressed {
+    type Word = f32;
+
     fn depth(&self) -> usize {
         match self {
-            Self::F16(panels) | Self::Bf16(panels) => panels.depth(),
+            Self::F16(panels) => panels.depth(),
             Self::Int8 { values, .. } => values.depth(),
         }
     }
 
     fn columns(&self) -> usize {
         match self {
-            Self::F16(panels) | Self::Bf16(panels) => panels.columns(),
+            Self::F16(panels) => panels.columns(),
             Self::Int8 { values, .. } => values.columns(),
         }
     }
 
     fn width(&self) -> usize {
         match self {
-            Self::F16(panels) | Self::Bf16(panels) => panels.width(),
+            Self::F16(panels) => panels.width(),
             Self::Int8 { values, .. } => values.width(),
         }
     }
 
     fn stored(&self, index: usize, depths: Range<usize>) -> &[u8] {
         match self {
-            Self::F16(panels) | Self::Bf16(panels) => panels.bytes(index, depths),
+            Self::F16(panels) => panels.bytes(index, depths),
             Self::Int8 { values, .. } => values.bytes(index, depths),
         }
     }
@@ -84,11 +85,6 @@ impl PanelSource for Compressed {
             Self::F16(panels) => {
                 let stored = panels.rows(index, depths);
                 target.iter_mut().zip(stored).for_each(|(target, &bits)| *target = f16_to_f32(bits));
-            }
-            Self::Bf16(panels) => {
-                let stored = panels.rows(index, depths);
-                let widened = stored.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16));
-                target.iter_mut().zip(widened).for_each(|(target, value)| *target = value);
             }
             Self::Int8 { values, scales } => {
                 let scales = &scales[index * width..(index + 1) * width];

@@ -1,313 +1,127 @@
-//! The product in 32-bit floats, written once for all instruction sets.
+//! The product in 32-bit floats.
 
 use std::ops::Range;
 
-use bytemuck::Pod;
-use openclip_core::backend::Activation;
 use rten_simd::{
-    Isa, Simd, SimdOp, SimdUnaryOp,
+    Isa, SimdOp,
     ops::{BitOps, NumOps},
 };
 
-use super::PanelSource;
-use crate::cpu::{
-    activation::with_activation,
-    aligned::AlignedVec,
-    matrix::{Matrix, MatrixMut},
+use super::{
+    Epilogue, PanelSource,
+    product::{Arithmetic, Product},
 };
-
-/// Rows of the largest tile.
-const MOST_ROWS: usize = 12;
-/// Values of a panel that are worked on together: 8 KiB of it, so that they, those that are fetched meanwhile and the rows
-/// of a tile fit into a first-level cache of 32 KiB, of which a neighbour may have half.
-const BLOCK: usize = 2048;
-/// Depth that all panels are worked through before the next part of the depth, so that the part of a hundred rows that is
-/// needed meanwhile, 100 KiB, stays in a second-level cache although weights and results pass through it.
-const PASS: usize = 256;
-/// Columns of the widest tile.
-const MOST_COLUMNS: usize = 32;
-
-/// Columns of a tile where a register holds `lanes` values: with 12 rows (16 lanes) or 6, the tile and what is
-/// multiplied into it fill the 32 or 16 registers.
-pub fn tile_columns(lanes: usize) -> usize {
-    if lanes == 16 { MOST_COLUMNS } else { 16 }
-}
-
-/// What happens to a product before it is stored.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Epilogue<'a> {
-    /// `[N]`, added to every row.
-    pub bias: Option<&'a [f32]>,
-    /// Whether the product is added to what the target holds.
-    pub accumulate: bool,
-    /// Applied last.
-    pub activation: Option<Activation>,
-}
+use crate::cpu::matrix::{Matrix, MatrixMut};
 
 /// `target = act(x W + b)`, or with what the target holds added before the activation, for the columns of `panels` (all
 /// panels of `weights` are `0..N.div_ceil(width)`).
 ///
 /// # Shapes
 /// `x [M, K]`, `weights [K, N]`, `target [M, the columns of the panels]`, and the epilogue's bias `[N]`.
-pub fn multiply<W: PanelSource>(
+pub fn multiply<W: PanelSource<Word = f32>>(
     x: Matrix,
     weights: &W,
     panels: Range<usize>,
     target: MatrixMut,
     epilogue: Epilogue,
 ) {
-    Multiply { x, weights, panels, target, epilogue }.dispatch();
+    Multiply(Product { x, weights, panels, target, epilogue }).dispatch();
 }
 
-struct Multiply<'a, W> {
-    x: Matrix<'a>,
-    weights: &'a W,
-    panels: Range<usize>,
-    target: MatrixMut<'a>,
-    epilogue: Epilogue<'a>,
-}
+struct Multiply<'a, W: PanelSource>(Product<'a, W>);
 
-impl<W: PanelSource> SimdOp for Multiply<'_, W> {
+impl<W: PanelSource<Word = f32>> SimdOp for Multiply<'_, W> {
     type Output = ();
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        const {
-            assert!(size_of::<I::F32>() <= 64);
-        }
-        if const { size_of::<I::F32>() == 64 } {
-            self.run::<I, 12, 2>(isa);
-        } else if const { size_of::<I::F32>() == 32 } {
-            self.run::<I, 6, 2>(isa);
-        } else {
-            self.run::<I, 6, 4>(isa);
-        }
+        self.0.run(isa, Floats);
     }
 }
 
-impl<W: PanelSource> Multiply<'_, W> {
-    /// With tiles of at most `ROWS` rows and `VECTORS` registers per row.
+/// One number at each step.
+#[derive(Clone, Copy)]
+struct Floats;
+
+impl<I: Isa> Arithmetic<I> for Floats {
+    type Word = f32;
+    type Words = I::F32;
+
     #[inline(always)]
-    fn run<I: Isa, const ROWS: usize, const VECTORS: usize>(mut self, isa: I) {
-        let (depth, width) = (self.weights.depth(), VECTORS * isa.f32().len());
-        let (rows, columns) = (self.x.rows(), self.weights.columns());
-        let first_column = self.panels.start * width;
-        assert_eq!(width, self.weights.width(), "panels for another processor");
-        assert_eq!(depth, self.x.columns(), "depth of a product");
-        assert_eq!(
-            (rows, columns.min(self.panels.end * width) - first_column),
-            (self.target.rows(), self.target.columns()),
-            "target of a product"
-        );
-        if rows == 0 || columns == 0 {
-            return;
-        }
-        let mut scratch = AlignedVec::default();
-        let passes = depth.div_ceil(PASS).max(1);
-        let blocks = passes * depth.div_ceil(passes * (BLOCK / width)).max(1);
-        let panels = self.panels.clone();
-        let steps = (0..passes).flat_map(|pass| panels.clone().map(move |index| (pass, index)));
-        for (pass, index) in steps {
-            let start = index * width;
-            let filled = width.min(columns - start);
-            let mut bias = [0.0; MOST_COLUMNS];
-            if let Some(values) = self.epilogue.bias {
-                bias[..filled].copy_from_slice(&values[start..start + filled]);
-            }
-            let place = start - first_column..start - first_column + filled;
-            if filled == width {
-                let pass = pass * blocks / passes..(pass + 1) * blocks / passes;
-                self.panel::<I, ROWS, VECTORS>(isa, index, (pass, blocks), &mut scratch, &bias, place.start);
-            } else if pass == 0 {
-                self.last_panel::<I, ROWS, VECTORS>(isa, index, &mut scratch, &bias, place);
-            }
-        }
+    fn splat(self, isa: I, word: f32) -> I::F32 {
+        isa.f32().splat(word)
     }
 
-    /// All rows of `x` times some of the blocks of a panel. They pass by a block that stays in the first-level cache while
-    /// the next block is fetched from memory; what the target holds between two blocks stays in that cache too.
     #[inline(always)]
-    fn panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
-        &mut self,
-        isa: I,
-        index: usize,
-        (pass, blocks): (Range<usize>, usize),
-        scratch: &mut AlignedVec<f32>,
-        bias: &[f32; MOST_COLUMNS],
-        column: usize,
-    ) {
-        let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
-        let groups = rows.div_ceil(ROWS);
-        let stride = self.target.stride();
-        for block in pass.clone() {
-            let depths = |block: usize| block * depth / blocks..(block + 1) * depth / blocks;
-            let (first, last) = (block == 0, block + 1 == blocks);
-            let epilogue = Epilogue {
-                bias: last.then_some(bias.as_slice()),
-                accumulate: !first || self.epilogue.accumulate,
-                activation: self.epilogue.activation.filter(|_| last),
-            };
-            let next = if block + 1 < pass.end {
-                self.weights.stored(index, depths(block + 1))
-            } else if (index + 1) * width < self.weights.columns() {
-                self.weights.stored(index + 1, depths(pass.start))
-            } else {
-                &[]
-            };
-            let depths = depths(block);
-            let panel = self.weights.block(index, depths.clone(), scratch);
-            assert_eq!(panel.len(), depths.len() * width, "block of a panel");
-            // Groups of equal size, up to one row: a last one of a row or two would waste most of its registers.
-            for group in 0..groups {
-                let (from, to) = (group * rows / groups, (group + 1) * rows / groups);
-                prefetch(isa, &next[group * next.len() / groups..(group + 1) * next.len() / groups]);
-                let x = self.x.part(from..to, depths.clone());
-                let target = self.target.as_mut_ptr(from, column);
-                // SAFETY: rows `from..to` and `width` columns from `column` on lie in the target.
-                unsafe { any_tile::<I, ROWS, VECTORS>(isa, x, panel, epilogue, target, stride) };
-            }
-        }
-    }
-
-    /// All rows of `x` times the last panel, which has fewer columns than a tile.
-    #[inline(always)]
-    fn last_panel<I: Isa, const ROWS: usize, const VECTORS: usize>(
-        &mut self,
-        isa: I,
-        index: usize,
-        scratch: &mut AlignedVec<f32>,
-        bias: &[f32; MOST_COLUMNS],
-        columns: Range<usize>,
-    ) {
-        let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
-        let groups = rows.div_ceil(ROWS);
-        let panel = self.weights.block(index, 0..depth, scratch);
-        assert_eq!(panel.len(), depth * width, "block of a panel");
-        let epilogue = Epilogue { bias: Some(bias), ..self.epilogue };
-        for group in 0..groups {
-            let (from, to) = (group * rows / groups, (group + 1) * rows / groups);
-            let mut tile = [0.0; MOST_ROWS * MOST_COLUMNS];
-            for (row, tile) in (from..to).zip(tile.chunks_exact_mut(width)) {
-                tile[..columns.len()].copy_from_slice(&self.target.row(row)[columns.clone()]);
-            }
-            let x = self.x.part(from..to, 0..depth);
-            // SAFETY: the tile has room for `MOST_ROWS` rows of `width` columns.
-            unsafe { any_tile::<I, ROWS, VECTORS>(isa, x, panel, epilogue, tile.as_mut_ptr(), width) };
-            for (row, tile) in (from..to).zip(tile.chunks_exact(width)) {
-                self.target.row(row)[columns.clone()].copy_from_slice(&tile[..columns.len()]);
-            }
-        }
-    }
-}
-
-/// Asks for memory that will be read soon.
-#[inline(always)]
-pub fn prefetch<I: Isa, T: Pod>(isa: I, values: &[T]) {
-    for line in bytemuck::cast_slice::<T, u8>(values).chunks(64) {
-        isa.u8().prefetch(line.as_ptr());
-    }
-}
-
-/// The tile of as many rows as `x` has, at most `ROWS`.
-///
-/// # Safety
-/// `target` has as many rows as `x`, `stride` apart, of `VECTORS` registers each; `panel` has as many rows as `x` has
-/// columns, of `VECTORS` registers each; the epilogue's bias has `VECTORS` registers.
-#[inline(always)]
-unsafe fn any_tile<I: Isa, const ROWS: usize, const VECTORS: usize>(
-    isa: I,
-    x: Matrix,
-    panel: &[f32],
-    epilogue: Epilogue,
-    target: *mut f32,
-    stride: usize,
-) {
-    macro_rules! rows {
-        ($($rows:literal)*) => {
-            match x.rows() {
-                $($rows if const { $rows <= ROWS } => {
-                    // SAFETY: `x` has this many rows; the rest is the caller's promise.
-                    unsafe { tile::<I, $rows, VECTORS>(isa, x, panel, epilogue, target, stride) }
-                })*
-                rows => unreachable!("a tile of {rows} rows"),
-            }
-        };
-    }
-    rows!(1 2 3 4 5 6 7 8 9 10 11 12);
-    if let Some(activation) = epilogue.activation {
+    unsafe fn load(self, isa: I, words: *const f32) -> I::F32 {
         // SAFETY: the caller's promise.
-        unsafe {
-            with_activation!(activation, op => activate::<I, VECTORS>(isa, &op, target, x.rows(), stride));
-        }
+        unsafe { isa.f32().load_ptr(words) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, isa: I, a: I::F32, b: I::F32, sum: I::F32) -> I::F32 {
+        isa.f32().mul_add(a, b, sum)
     }
 }
 
-/// # Safety
-/// As [`any_tile`], and `x` has `ROWS` rows.
-#[inline(always)]
-unsafe fn tile<I: Isa, const ROWS: usize, const VECTORS: usize>(
-    isa: I,
-    x: Matrix,
-    panel: &[f32],
-    epilogue: Epilogue,
-    target: *mut f32,
-    stride: usize,
-) {
-    let ops = isa.f32();
-    let lanes = ops.len();
-    let mut sums = [[ops.zero(); VECTORS]; ROWS];
-    let (mut left, mut right, distance) = (x.as_ptr(), panel.as_ptr(), x.stride());
-    for _ in 0..x.columns() {
-        // SAFETY: `left` walks along the first row of `x`, from which `ROWS` rows can be read, and `right` along the panel.
-        unsafe {
-            let mut values = [ops.zero(); VECTORS];
-            for (vector, value) in values.iter_mut().enumerate() {
-                *value = ops.load_ptr(right.add(vector * lanes));
-            }
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let factor = ops.splat(*left.add(row * distance));
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = ops.mul_add(factor, value, *sum);
-                }
-            }
-            left = left.add(1);
-            right = right.add(VECTORS * lanes);
-        }
-    }
-    for (row, sums) in sums.into_iter().enumerate() {
-        for (vector, mut sum) in sums.into_iter().enumerate() {
-            // SAFETY: target and bias have this register.
-            unsafe {
-                let place = target.add(row * stride + vector * lanes);
-                if let Some(bias) = epilogue.bias {
-                    sum = ops.add(sum, ops.load_ptr(bias.as_ptr().add(vector * lanes)));
-                }
-                if epilogue.accumulate {
-                    sum = ops.add(sum, ops.load_ptr(place));
-                }
-                ops.store_ptr(sum, place);
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use openclip_core::backend::Activation;
+    use proptest::prelude::*;
 
-/// # Safety
-/// `target` has `rows` rows, `stride` apart, of `VECTORS` registers each.
-#[inline(always)]
-unsafe fn activate<I: Isa, const VECTORS: usize>(
-    isa: I,
-    op: &impl SimdUnaryOp<f32>,
-    target: *mut f32,
-    rows: usize,
-    stride: usize,
-) {
-    let ops = isa.f32();
-    for row in 0..rows {
-        for vector in 0..VECTORS {
-            // SAFETY: the target has this row and this register.
-            unsafe {
-                let place = target.add(row * stride + vector * ops.len());
-                ops.store_ptr(op.eval(isa, ops.load_ptr(place).same_cast()).same_cast(), place);
+    use super::*;
+    use crate::cpu::gemm::{Compressed, Operand, Panels};
+
+    fn sample(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|index| ((index * 7919 + seed * 104_729) % 2003) as f32 / 400.0 - 2.0).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_source_of_panels_gives_the_product(
+            rows in 1_usize..30, depth in 0_usize..70, deep: bool, columns in 1_usize..70, accumulate: bool, relu: bool,
+        ) {
+            // Deep ones have several blocks and passes.
+            let depth = if deep { 20 * depth } else { depth };
+            let (x, bias, held) = (sample(rows * depth, 1), sample(columns, 3), sample(rows * columns, 4));
+            let integers: Vec<i8> = (0..columns * depth).map(|index| (index * 7919 % 255) as i8).collect();
+            // They are numbers that all sources can hold.
+            let scales = vec![0.0625; columns];
+            let weight: Vec<f32> = integers.iter().map(|&value| f32::from(value) * 0.0625).collect();
+            let at = |k: usize, n: usize| k * columns + n;
+            let epilogue =
+                Epilogue { bias: Some(&bias), accumulate, activation: relu.then_some(Activation::Relu) };
+
+            let floats = Panels::new(depth, columns, |k, n| weight[at(k, n)]);
+            let halves = Panels::new(depth, columns, |k, n| f16::from_f32(weight[at(k, n)]).to_bits());
+            let bytes = Compressed::int8(Panels::new(depth, columns, |k, n| integers[at(k, n)]), scales);
+            let operand = Operand::new(Matrix::new(&weight, depth, columns, columns));
+            let matrix = Matrix::new(&x, rows, depth, depth);
+            let all = 0..columns.div_ceil(floats.width());
+            let mut results = [(); 4].map(|()| held.clone());
+            let [a, b, c, d] = results.each_mut().map(|result| MatrixMut::new(result, rows, columns, columns));
+            multiply(matrix, &floats, all.clone(), a, epilogue);
+            multiply(matrix, &Compressed::F16(halves), all.clone(), b, epilogue);
+            multiply(matrix, &bytes, all.clone(), c, epilogue);
+            multiply(matrix, &operand, all, d, epilogue);
+
+            prop_assert_eq!(&results[1], &results[0], "f16");
+            prop_assert_eq!(&results[2], &results[0], "int8");
+            prop_assert_eq!(&results[3], &results[0], "operand");
+            for (place, &found) in results[0].iter().enumerate() {
+                let (row, column) = (place / columns, place % columns);
+                let terms = (0..depth).map(|k| f64::from(x[row * depth + k]) * f64::from(weight[at(k, column)]));
+                let ends = [bias[column], if accumulate { held[place] } else { 0.0 }].map(f64::from);
+                let (sum, size) = terms
+                    .chain(ends)
+                    .fold((0.0, 0.0), |(sum, size), term| (sum + term, size + f64::abs(term)));
+                let expected = if relu { f64::max(sum, 0.0) } else { sum };
+                let bound = (depth + 2) as f64 * f64::from(f32::EPSILON) / 2.0 * size;
+                prop_assert!(
+                    (f64::from(found) - expected).abs() <= bound,
+                    "at {}, {}: {} for {}, bound {}", row, column, found, expected, bound
+                );
             }
         }
     }

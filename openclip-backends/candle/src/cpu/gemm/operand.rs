@@ -58,6 +58,8 @@ impl Operand {
 }
 
 impl PanelSource for Operand {
+    type Word = f32;
+
     fn depth(&self) -> usize {
         self.depth
     }

@@ -15,7 +15,7 @@ pub fn panel_width() -> usize {
         type Output = usize;
 
         fn eval<I: Isa>(self, isa: I) -> usize {
-            super::float::tile_columns(isa.f32().len())
+            super::product::tile_columns(isa.f32().len())
         }
     }
     Width.dispatch()
@@ -23,7 +23,10 @@ pub fn panel_width() -> usize {
 
 /// Where a product takes its weights `[K, N]` from.
 pub trait PanelSource: Sync {
-    /// Rows `K`.
+    /// What a product takes at each step of depth.
+    type Word: Pod;
+
+    /// Rows `K`, in words.
     fn depth(&self) -> usize;
 
     /// Columns `N`.
@@ -36,8 +39,12 @@ pub trait PanelSource: Sync {
     fn stored(&self, index: usize, depths: Range<usize>) -> &[u8];
 
     /// Rows `depths` of the panel `index`, `[depths, width]`. What isn't stored like that is made in `scratch`.
-    fn block<'a>(&'a self, index: usize, depths: Range<usize>, scratch: &'a mut AlignedVec<f32>)
-    -> &'a [f32];
+    fn block<'a>(
+        &'a self,
+        index: usize,
+        depths: Range<usize>,
+        scratch: &'a mut AlignedVec<Self::Word>,
+    ) -> &'a [Self::Word];
 }
 
 /// A `[K, N]` matrix in panels `[N / width, K, width]`, each on a cache line, the last one filled up with zeros.
@@ -95,7 +102,9 @@ impl<T: Pod + Send + Sync> Panels<T> {
     }
 }
 
-impl PanelSource for Panels {
+impl<T: Pod + Send + Sync> PanelSource for Panels<T> {
+    type Word = T;
+
     fn depth(&self) -> usize {
         self.depth
     }
@@ -112,7 +121,7 @@ impl PanelSource for Panels {
         self.bytes(index, depths)
     }
 
-    fn block<'a>(&'a self, index: usize, depths: Range<usize>, _: &'a mut AlignedVec<f32>) -> &'a [f32] {
+    fn block<'a>(&'a self, index: usize, depths: Range<usize>, _: &'a mut AlignedVec<T>) -> &'a [T] {
         self.rows(index, depths)
     }
 }

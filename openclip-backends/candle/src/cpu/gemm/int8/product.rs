@@ -10,7 +10,7 @@ use rten_simd::{
 use super::{Int8Panels, QuantizedRows, rows::Factors};
 use crate::cpu::{
     activation::with_activation,
-    gemm::{Epilogue, float::prefetch},
+    gemm::{Epilogue, product::prefetch},
     matrix::MatrixMut,
     scratch::Scratch,
 };
