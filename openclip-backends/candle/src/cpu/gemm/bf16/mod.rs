@@ -196,6 +196,9 @@ pub fn multiply(
     }
 }
 
+/// Values that are widened together: every panel is this wide or twice as wide, and loops of a fixed length need no checks.
+const LANES: usize = 16;
+
 /// Pairs that become 32-bit floats, block by block.
 struct Widened<'a>(&'a Panels<u32>);
 
@@ -236,9 +239,10 @@ impl PanelSource for Widened<'_> {
         let pairs = self.0.rows(index, whole.clone()).chunks_exact(width);
         for (target, pairs) in scratch[..len].chunks_exact_mut(2 * width).zip(pairs) {
             let (even, odd) = target.split_at_mut(width);
-            for ((even, odd), &pair) in even.iter_mut().zip(odd).zip(pairs) {
-                *even = f32::from_bits(pair << 16);
-                *odd = f32::from_bits(pair & 0xffff_0000);
+            let (even, odd) = (even.as_chunks_mut::<LANES>().0, odd.as_chunks_mut::<LANES>().0);
+            for ((even, odd), pairs) in even.iter_mut().zip(odd).zip(pairs.as_chunks::<LANES>().0) {
+                *even = pairs.map(|pair| f32::from_bits(pair << 16));
+                *odd = pairs.map(|pair| f32::from_bits(pair & 0xffff_0000));
             }
         }
         let start = (depths.start - 2 * whole.start) * width;
