@@ -31,6 +31,7 @@ mod report;
 mod safetensors;
 mod source;
 pub mod synth;
+mod table;
 mod view;
 mod writer;
 
@@ -43,5 +44,6 @@ pub use pickle::PickleCheckpoint;
 pub use quantized::{ChannelAxis, quantize, quantized_metadata, scale_name};
 pub use report::{LoadReport, MismatchedTensor, MissingTensor};
 pub use source::{DType, TensorData, TensorInfo, WeightSource};
+pub use table::Table;
 pub use view::Weights;
 pub use writer::save_safetensors;
