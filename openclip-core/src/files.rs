@@ -40,15 +40,30 @@ impl AtomicFile {
         self.file.write_all(bytes).map_err(|error| Error::io(&self.path, error))
     }
 
-    /// Puts the file in its place.
+    /// Puts the file in its place, once the disk has all of it.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn finish(self) -> Result<()> {
+        self.put(true)
+    }
+
+    /// Puts the file in its place without waiting for the disk, so that it may be damaged after a power failure: for what
+    /// is checked when it is read and can be made again.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn finish_unsynced(self) -> Result<()> {
+        self.put(false)
+    }
+
+    fn put(self, sync: bool) -> Result<()> {
         let Self { path, file } = self;
         let finish = || {
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.as_file().sync_all()?;
+            if sync {
+                file.as_file().sync_all()?;
+            }
             file.persist(&path).map(drop).map_err(|error| error.error)
         };
         finish().map_err(|error| Error::io(&path, error))

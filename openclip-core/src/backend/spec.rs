@@ -1,6 +1,6 @@
 //! What layers and glue operations are asked to do: small plain descriptions that every backend understands.
 
-use std::{fmt, ops::Range, str::FromStr};
+use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
 use crate::{Error, HostTensor, Result, Weights, weights::ChannelAxis};
 
@@ -102,12 +102,13 @@ impl ParamRows {
     }
 
     /// The layer's own values of `values`, which holds `width` values for each stored output.
-    fn select(&self, mut values: Vec<f32>, width: usize) -> Vec<f32> {
-        if let Some((rows, _)) = &self.rows {
-            values.truncate(rows.end * width);
-            values.drain(..rows.start * width);
+    fn select<'a>(&self, values: Cow<'a, [f32]>, width: usize) -> Cow<'a, [f32]> {
+        let Some((rows, _)) = &self.rows else { return values };
+        let own = rows.start * width..rows.end * width;
+        match values {
+            Cow::Borrowed(values) => Cow::Borrowed(values.get(own).unwrap_or_default()),
+            Cow::Owned(values) => Cow::Owned(values.get(own).unwrap_or_default().to_vec()),
         }
-        values
     }
 }
 
@@ -209,20 +210,36 @@ impl LinearSpec {
     /// # Errors
     /// As [`Weights::read`].
     pub fn read(&self, w: &Weights) -> Result<(HostTensor, Option<HostTensor>)> {
-        let (inputs, outputs) = (self.in_features, self.out_features);
-        let weight = w.read_f32(&self.weight.name, &self.weight_dims())?;
-        let weight = match self.layout {
-            WeightLayout::OutIn => HostTensor::new([outputs, inputs], self.weight.select(weight, inputs))?,
-            WeightLayout::InOut => HostTensor::new([inputs, outputs], weight)?,
+        let dims = match self.layout {
+            WeightLayout::OutIn => [self.out_features, self.in_features],
+            WeightLayout::InOut => [self.in_features, self.out_features],
         };
-        let bias = match &self.bias {
-            Some(bias) => {
-                let values = w.read_f32(&bias.name, &[bias.stored(outputs)])?;
-                Some(HostTensor::new([outputs], bias.select(values, 1))?)
-            }
-            None => None,
-        };
-        Ok((weight, bias))
+        let weight = HostTensor::new(dims, self.weight_values(w)?.into_owned())?;
+        w.release(&self.weight.name);
+        Ok((weight, self.read_bias(w)?))
+    }
+
+    /// The values of the layer's weight in its own layout: where they lie in the checkpoint's own memory, unless it has
+    /// them in another form.
+    ///
+    /// # Errors
+    /// As [`Weights::read`].
+    pub fn weight_values<'w>(&self, w: &'w Weights) -> Result<Cow<'w, [f32]>> {
+        let values = w.values(&self.weight.name, &self.weight_dims())?;
+        Ok(match self.layout {
+            WeightLayout::OutIn => self.weight.select(values, self.in_features),
+            WeightLayout::InOut => values,
+        })
+    }
+
+    /// Reads the layer's bias, where it has one.
+    ///
+    /// # Errors
+    /// As [`Weights::read`].
+    pub fn read_bias(&self, w: &Weights) -> Result<Option<HostTensor>> {
+        let Some(bias) = &self.bias else { return Ok(None) };
+        let values = w.values(&bias.name, &[bias.stored(self.out_features)])?;
+        HostTensor::new([self.out_features], bias.select(values, 1).into_owned()).map(Some)
     }
 
     fn weight_dims(&self) -> [usize; 2] {

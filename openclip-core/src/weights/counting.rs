@@ -60,6 +60,10 @@ impl WeightSource for CountingSource {
         self.source.release(name);
     }
 
+    fn fingerprint(&self) -> Option<String> {
+        self.source.fingerprint()
+    }
+
     fn read(&self, name: &str, dims: &[usize]) -> Result<TensorData<'_>, WeightsError> {
         let data = self.source.read(name, dims)?;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);

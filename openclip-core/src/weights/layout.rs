@@ -126,6 +126,10 @@ impl WeightSource for CanonicalLayout {
             self.source.release(stored);
         }
     }
+
+    fn fingerprint(&self) -> Option<String> {
+        self.source.fingerprint()
+    }
 }
 
 #[cfg(test)]

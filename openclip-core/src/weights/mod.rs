@@ -31,6 +31,7 @@ mod report;
 mod safetensors;
 mod source;
 pub mod synth;
+mod table;
 mod view;
 mod writer;
 
@@ -43,5 +44,6 @@ pub use pickle::PickleCheckpoint;
 pub use quantized::{ChannelAxis, channel_scale, quantize, quantized_metadata, quantized_value, scale_name};
 pub use report::{LoadReport, MismatchedTensor, MissingTensor};
 pub use source::{DType, TensorData, TensorInfo, WeightSource};
+pub use table::Table;
 pub use view::Weights;
 pub use writer::save_safetensors;

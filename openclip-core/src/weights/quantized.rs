@@ -246,6 +246,10 @@ impl WeightSource for QuantizedFile {
     fn release(&self, name: &str) {
         self.file.release(name);
     }
+
+    fn fingerprint(&self) -> Option<String> {
+        self.file.fingerprint()
+    }
 }
 
 #[cfg(test)]

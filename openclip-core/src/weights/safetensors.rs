@@ -202,6 +202,10 @@ impl WeightSource for SafetensorsFile {
             self.bytes.release(bytes);
         }
     }
+
+    fn fingerprint(&self) -> Option<String> {
+        self.bytes.fingerprint()
+    }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub struct TensorData<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
-impl TensorData<'_> {
+impl<'a> TensorData<'a> {
     /// A tensor that owns `f32` values.
     pub fn from_f32(dims: &[usize], values: &[f32]) -> TensorData<'static> {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -90,6 +90,24 @@ impl TensorData<'_> {
             DType::I32 => convert(&self.bytes, |b| i32::from_le_bytes(b) as f32),
             DType::I64 => convert(&self.bytes, |b| i64::from_le_bytes(b) as f32),
         }
+    }
+
+    /// The values as `f32`: borrowed where they are stored like that, else converted.
+    pub fn into_f32(self) -> Cow<'a, [f32]> {
+        if let (DType::F32, Cow::Borrowed(bytes)) = (self.info.dtype, &self.bytes)
+            && let Some(values) = values(bytes)
+        {
+            return Cow::Borrowed(values);
+        }
+        Cow::Owned(self.to_f32())
+    }
+}
+
+/// The elements as values where they lie, if they are values of this machine.
+fn values(bytes: &[u8]) -> Option<&[f32]> {
+    match cfg!(target_endian = "little") {
+        true => bytemuck::try_cast_slice(bytes).ok(),
+        false => None,
     }
 }
 
@@ -124,4 +142,10 @@ pub trait WeightSource: Send + Sync {
 
     /// Says that the tensor `name` won't be read again soon, so that memory which holds it can be given back.
     fn release(&self, _name: &str) {}
+
+    /// What tells this content from any other and costs next to nothing to find out, for what is kept of a file between
+    /// runs. `None` where there is no such thing.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
 }

@@ -1,13 +1,14 @@
 //! The scoped view that models are built from.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
-    ChannelAxis, LoadReport, MismatchedTensor, MissingTensor, TensorData, TensorInfo, WeightSource,
-    WeightsError,
+    ChannelAxis, LoadReport, MismatchedTensor, MissingTensor, Table, TensorData, TensorInfo, WeightSource,
+    WeightsError, table::Place,
 };
 use crate::{HostTensor, Result};
 
@@ -209,9 +210,49 @@ impl Weights {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_f32(&self, name: &str, dims: &[usize]) -> Result<Vec<f32>> {
-        let values = self.read(name, dims)?.to_f32();
-        self.shared.source.release(&self.path(name));
+        let values = self.values(name, dims)?.into_owned();
+        self.release(name);
         Ok(values)
+    }
+
+    /// The values of `name`, which must have dimensions `dims`: where they lie in the checkpoint's own memory, unless it
+    /// has them in another form.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn values(&self, name: &str, dims: &[usize]) -> Result<Cow<'_, [f32]>> {
+        Ok(self.read(name, dims)?.into_f32())
+    }
+
+    /// Says that `name` won't be read again soon, so that memory which holds it can be given back.
+    pub fn release(&self, name: &str) {
+        self.shared.source.release(&self.path(name));
+    }
+
+    /// The matrix `name`, which must have dimensions `dims`, to be read row by row. It stays where it lies in the
+    /// checkpoint's own memory, unless the source had to compute it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn table(&self, name: &str, dims: [usize; 2]) -> Result<Table> {
+        let data = self.read(name, &dims)?;
+        let place = match data.bytes {
+            Cow::Borrowed(_) => {
+                Place::Stored { source: Arc::clone(&self.shared.source), name: self.path(name) }
+            }
+            Cow::Owned(_) => Place::Own(data.to_f32().into()),
+        };
+        Ok(Table::new(dims, place))
+    }
+
+    /// What tells the checkpoint from any other and from its own other states; see [`WeightSource::fingerprint`].
+    pub fn fingerprint(&self) -> Option<String> {
+        self.shared.source.fingerprint()
+    }
+
+    /// Whether `name` isn't taken as it is stored when its dimensions are others; see [`adapt`](Self::adapt).
+    pub fn is_adapted(&self, name: &str) -> bool {
+        self.adapted.contains_key(&self.path(name))
     }
 
     /// Every tensor that was asked for so far, in order and once each, with the dimensions that the model needs.

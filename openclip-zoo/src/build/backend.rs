@@ -1,8 +1,8 @@
 //! The backends that are compiled in, and what a model runs on.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
-use openclip_core::{Error, Precision, Result, backend::DeviceSpec};
+use openclip_core::{Error, Precision, Result, Weights, backend::DeviceSpec};
 
 /// A backend that is compiled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl FromStr for BackendKind {
 }
 
 /// What a model runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendOptions {
     /// The backend.
     pub kind: BackendKind,
@@ -76,13 +76,24 @@ pub struct BackendOptions {
     /// Threads that share the work of one operation; all cores where nothing is said. libtorch has one pool of threads for
     /// the process: the number that was set last holds for it.
     pub threads: Option<usize>,
+    /// A folder where the candle backend keeps packed weights between runs, about as many bytes as the weights have in the
+    /// precision, so that a model starts in a fraction of the time. Other backends, and checkpoints that aren't files, leave
+    /// it alone. It is written to when a tower is built for the first time or its checkpoint has changed, and can be emptied
+    /// at any time.
+    pub packed_cache: Option<PathBuf>,
 }
 
 #[cfg(any(feature = "candle", feature = "tch", feature = "ort"))]
 impl Default for BackendOptions {
     fn default() -> Self {
         let [kind, ..] = BackendKind::ALL else { unreachable!() };
-        Self { kind: *kind, device: DeviceSpec::default(), precision: Precision::default(), threads: None }
+        Self {
+            kind: *kind,
+            device: DeviceSpec::default(),
+            precision: Precision::default(),
+            threads: None,
+            packed_cache: None,
+        }
     }
 }
 
@@ -103,12 +114,31 @@ impl BackendOptions {
     }
 
     #[cfg(feature = "candle")]
-    pub(super) fn candle(&self) -> Result<openclip_candle::CandleBackend> {
+    fn candle(&self) -> Result<openclip_candle::CandleBackend> {
         let backend = openclip_candle::CandleBackend::new(self.device, self.precision)?;
         match self.threads {
             Some(threads) => backend.with_threads(threads),
             None => Ok(backend),
         }
+    }
+
+    /// Builds a tower from the weights of `w` on candle, with packed weights from disk where they are kept there.
+    #[cfg(feature = "candle")]
+    pub(super) fn on_candle<T: Send>(
+        &self,
+        w: &Weights,
+        build: impl FnOnce(&openclip_candle::CandleBackend) -> Result<T> + Send,
+    ) -> Result<(openclip_candle::CandleBackend, T)> {
+        use openclip_core::backend::Eager;
+
+        let mut backend = self.candle()?;
+        if let Some(folder) = &self.packed_cache {
+            backend = backend.with_packed_cache(folder, w);
+        }
+        // On the backend's own threads, so that packing takes no more of them than computing.
+        let tower = backend.run(|| build(&backend))?;
+        backend.keep_packed();
+        Ok((backend, tower))
     }
 
     #[cfg(feature = "tch")]

@@ -63,8 +63,7 @@ impl<F: ImageFamily> AnyImageFamily for F {
         match options.kind {
             #[cfg(feature = "candle")]
             BackendKind::Candle => {
-                let backend = options.candle()?;
-                let tower = self.build(&backend, config, w)?;
+                let (backend, tower) = options.on_candle(w, |backend| self.build(backend, config, w))?;
                 Ok(Box::new(openclip_core::EagerImageEncoder::new(backend, tower, info)))
             }
             #[cfg(feature = "tch")]
@@ -142,8 +141,7 @@ impl<F: TextFamily> AnyTextFamily for F {
         match options.kind {
             #[cfg(feature = "candle")]
             BackendKind::Candle => {
-                let backend = options.candle()?;
-                let tower = self.build(&backend, config, w)?;
+                let (backend, tower) = options.on_candle(w, |backend| self.build(backend, config, w))?;
                 Ok(Box::new(openclip_core::EagerTextEncoder::new(backend, tower, info)))
             }
             #[cfg(feature = "tch")]

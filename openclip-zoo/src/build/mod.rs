@@ -42,9 +42,7 @@ pub fn image_encoder(
     source: &Arc<dyn WeightSource>,
     options: &BackendOptions,
 ) -> Result<Box<dyn ImageEncoder>> {
-    let family = families.image(config)?;
-    check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
-    Arc::clone(family).encoder(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE), options)
+    image_loader(families, config, source, options)?()
 }
 
 /// Builds the text tower of `config` from `source` and reads only that tower's tensors.
@@ -57,9 +55,48 @@ pub fn text_encoder(
     source: &Arc<dyn WeightSource>,
     options: &BackendOptions,
 ) -> Result<Box<dyn TextEncoder>> {
-    let family = families.text(config)?;
+    text_loader(families, config, source, options)?()
+}
+
+/// Checks everything about the image tower that can be found out without reading its weights, now, and gives what builds it
+/// later.
+///
+/// # Errors
+/// As [`image_encoder`], and [`Error::Unsupported`] for a precision or device that the backend hasn't got.
+pub fn image_loader(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+    options: &BackendOptions,
+) -> Result<impl Fn() -> Result<Box<dyn ImageEncoder>> + Send + Sync + use<>> {
+    let family = Arc::clone(families.image(config)?);
+    check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
+    options.check()?;
+    let (config, source, options) = (config.clone(), Arc::clone(source), options.clone());
+    Ok(move || {
+        let weights = Weights::new(Arc::clone(&source)).scope(IMAGE_SCOPE);
+        Arc::clone(&family).encoder(&config, &weights, &options)
+    })
+}
+
+/// As [`image_loader`], for the text tower.
+///
+/// # Errors
+/// As [`image_loader`].
+pub fn text_loader(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+    options: &BackendOptions,
+) -> Result<impl Fn() -> Result<Box<dyn TextEncoder>> + Send + Sync + use<>> {
+    let family = Arc::clone(families.text(config)?);
     check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
-    Arc::clone(family).encoder(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
+    options.check()?;
+    let (config, source, options) = (config.clone(), Arc::clone(source), options.clone());
+    Ok(move || {
+        let weights = Weights::new(Arc::clone(&source)).scope(TEXT_SCOPE);
+        Arc::clone(&family).encoder(&config, &weights, &options)
+    })
 }
 
 /// Records the image tower of `config` as an ONNX graph with a dynamic batch size; `source` is read when it is saved.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use openclip_core::{
-    CheckpointConfig, ConfigOverrides, HeightWidth, ImageEncoder, Precision, TextEncoder,
+    CheckpointConfig, ConfigOverrides, HeightWidth, ImageEncoder, ImageInfo, Precision, TextEncoder,
+    TextInfo,
     backend::DeviceSpec,
     weights::{CanonicalLayout, WeightSource, open_checkpoint, open_embedded_checkpoint},
 };
@@ -15,13 +16,13 @@ use openclip_vision::preprocess::{PreprocessConfig, Preprocessor};
 use openclip_zoo::{
     Registry, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource, WeightsLocation,
     build::{
-        self, BackendKind, BackendOptions, Families, LogitParameters, OnnxOptions, QuantizedModel,
-        WeightStorage,
+        self, BackendKind, BackendOptions, Families, LogitParameters, OnnxEncoder, OnnxOptions,
+        QuantizedModel, WeightStorage,
     },
     hub::{Hub, HubConfig},
 };
 
-use super::{Clip, ImageSide, TextSide};
+use super::{Clip, Deferred, ImageSide, TextSide};
 use crate::{Error, Result};
 
 /// Collects what a model should be loaded as; [`build`](Self::build) loads it.
@@ -33,6 +34,7 @@ pub struct ClipBuilder {
     overrides: ConfigOverrides,
     image: bool,
     text: bool,
+    lazy: bool,
     registry: Registry,
     families: Families,
     hub: Hub,
@@ -47,6 +49,7 @@ impl ClipBuilder {
             overrides: ConfigOverrides::default(),
             image: true,
             text: true,
+            lazy: false,
             registry: Registry::bundled(),
             families: Families::default(),
             hub: Hub::new(HubConfig::from_env()),
@@ -83,6 +86,14 @@ impl ClipBuilder {
         self
     }
 
+    /// A folder where the candle backend keeps packed weights between runs: a model whose weights are kept starts in a
+    /// fraction of the time, and processes share their memory. A tower takes about as many bytes as its weights have in the
+    /// precision; what is there of a checkpoint that has changed is replaced. See [`BackendOptions::packed_cache`].
+    pub fn packed_cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.backend.packed_cache = Some(folder.into());
+        self
+    }
+
     /// Another input size; the position embedding is resized.
     pub fn image_size(mut self, height: usize, width: usize) -> Self {
         self.overrides.image_size = Some(HeightWidth { height, width });
@@ -110,6 +121,15 @@ impl ClipBuilder {
     /// The text tower alone; nothing of the image tower is read.
     pub fn text_only(mut self) -> Self {
         (self.image, self.text) = (false, true);
+        self
+    }
+
+    /// Loads a tower when it is first needed, for programs that may need only one and don't know which.
+    /// [`build`](Self::build) compares both with the checkpoint's header and finds out whether the backend can run them;
+    /// what can only be found out by reading weights is an error of the first call that needs them, which takes as long
+    /// as loading does. The checkpoint is kept open until then.
+    pub fn lazy(mut self) -> Self {
+        self.lazy = true;
         self
     }
 
@@ -158,41 +178,51 @@ impl ClipBuilder {
         };
         let image = match towers.image {
             None => None,
-            Some(encoder) => {
-                prepare_in_size(&mut config, encoder.info().image_size);
+            Some((encoder, info)) => {
+                prepare_in_size(&mut config, info.image_size);
                 let preprocess = config.preprocess_cfg.clone().unwrap_or_default();
                 let preprocess = PreprocessConfig::default().merged(&model.name, &preprocess.into())?;
                 Some(ImageSide { encoder, preprocessor: Preprocessor::new(preprocess)? })
             }
         };
-        let text = match towers.text {
-            None => None,
-            Some(encoder) => {
-                let info = encoder.info();
-                let tokenizer = tokenizer(&model.name, &model.tokenizer, info.context_length)?;
-                if tokenizer.vocab_size() > info.vocab_size {
-                    return Err(Error::Tokenizer {
-                        model: model.name,
-                        message: format!(
-                            "it has {} ids, the text tower only {}: this is not the model's tokenizer",
-                            tokenizer.vocab_size(),
-                            info.vocab_size
-                        ),
-                    });
-                }
-                Some(TextSide { encoder, tokenizer })
+        let (encoder, info) = towers.text.unzip();
+        let tokenizer = || info.map(|info| tokenizer(&model.name, &model.tokenizer, &info)).transpose();
+        let tokenizer = match self.lazy {
+            true => tokenizer()?,
+            false => {
+                // The towers and what stands before them don't wait for each other.
+                let image = || image.as_ref().map(|side| side.encoder.get().map(drop));
+                let text = || encoder.as_ref().map(|encoder| encoder.get().map(drop));
+                let ((image, text), tokenizer) = rayon::join(|| rayon::join(image, text), tokenizer);
+                image.transpose()?;
+                text.transpose()?;
+                tokenizer?
             }
         };
+        let text = encoder.zip(tokenizer).map(|(encoder, tokenizer)| TextSide { encoder, tokenizer });
         Ok(Clip { name: model.name, config, scoring: towers.logits.map(Into::into), image, text })
     }
 
-    /// The towers that are wanted, from a checkpoint.
+    /// The towers that are wanted, from a checkpoint. They are compared with its header; their weights aren't read yet.
     fn towers(&self, config: &CheckpointConfig, source: &Arc<dyn WeightSource>) -> Result<Towers> {
         let (families, config, options) = (&self.families, &config.model_cfg, &self.backend);
         let logits = Some(build::logit_parameters(config, source)?);
-        let image =
-            self.image.then(|| build::image_encoder(families, config, source, options)).transpose()?;
-        let text = self.text.then(|| build::text_encoder(families, config, source, options)).transpose()?;
+        let image = match self.image {
+            false => None,
+            true => {
+                let load = build::image_loader(families, config, source, options)?;
+                let info = families.image(config)?.info(config)?;
+                Some((Deferred::new(move || Ok(load()?)), info))
+            }
+        };
+        let text = match self.text {
+            false => None,
+            true => {
+                let load = build::text_loader(families, config, source, options)?;
+                let info = families.text(config)?.info(config)?;
+                Some((Deferred::new(move || Ok(load()?)), info))
+            }
+        };
         Ok(Towers { image, text, logits })
     }
 
@@ -222,8 +252,14 @@ impl ClipBuilder {
         let logits = [image.as_ref().map(|tower| tower.logits), text.as_ref().map(|tower| tower.logits)];
         Ok(Towers {
             logits: logits.into_iter().flatten().flatten().next(),
-            image: image.map(|tower| tower.encoder),
-            text: text.map(|tower| tower.encoder),
+            image: image.map(|OnnxEncoder { encoder, .. }| {
+                let info = encoder.info().clone();
+                (Deferred::ready(encoder), info)
+            }),
+            text: text.map(|OnnxEncoder { encoder, .. }| {
+                let info = encoder.info().clone();
+                (Deferred::ready(encoder), info)
+            }),
         })
     }
 
@@ -276,8 +312,8 @@ impl ClipBuilder {
 
 /// The towers of a model, without what stands before them.
 struct Towers {
-    image: Option<Box<dyn ImageEncoder>>,
-    text: Option<Box<dyn TextEncoder>>,
+    image: Option<(Deferred<Box<dyn ImageEncoder>>, ImageInfo)>,
+    text: Option<(Deferred<Box<dyn TextEncoder>>, TextInfo)>,
     logits: Option<LogitParameters>,
 }
 
@@ -299,8 +335,8 @@ fn prepare_in_size(config: &mut CheckpointConfig, [height, width]: [usize; 2]) {
     config.preprocess_cfg.get_or_insert_default().insert("size".to_owned(), vec![height, width].into());
 }
 
-/// The tokenizer that `info` describes, for `context_length` tokens.
-fn tokenizer(model: &str, info: &TokenizerInfo, context_length: usize) -> Result<Box<dyn Tokenizer>> {
+/// The tokenizer that `info` describes, for a text tower.
+fn tokenizer(model: &str, info: &TokenizerInfo, tower: &TextInfo) -> Result<Box<dyn Tokenizer>> {
     let fail = |message: String| Err(Error::Tokenizer { model: model.to_owned(), message });
     match &info.source {
         TokenizerSource::Clip => {}
@@ -309,7 +345,7 @@ fn tokenizer(model: &str, info: &TokenizerInfo, context_length: usize) -> Result
         }
         source => return fail(format!("{source:?} can't be read by this version")),
     }
-    let mut builder = ClipTokenizer::builder().context_length(context_length);
+    let mut builder = ClipTokenizer::builder().context_length(tower.context_length);
     for (option, value) in &info.options {
         builder = match (option.as_str(), value.as_str()) {
             ("clean", Some("lower")) => builder.clean(Clean::Lower),
@@ -318,5 +354,13 @@ fn tokenizer(model: &str, info: &TokenizerInfo, context_length: usize) -> Result
             _ => return fail(format!("unknown option `{option}`: {value}")),
         };
     }
-    Ok(Box::new(builder.build()?))
+    let tokenizer = builder.build()?;
+    if tokenizer.vocab_size() > tower.vocab_size {
+        return fail(format!(
+            "it has {} ids, the text tower only {}: this is not the model's tokenizer",
+            tokenizer.vocab_size(),
+            tower.vocab_size
+        ));
+    }
+    Ok(Box::new(tokenizer))
 }

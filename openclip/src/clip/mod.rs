@@ -1,11 +1,13 @@
 //! The application type: a model with its preprocessing and tokenizer, its backend's type erased.
 
 mod builder;
+mod deferred;
 mod embedding;
 mod image;
 mod zero_shot;
 
 pub use builder::ClipBuilder;
+use deferred::Deferred;
 pub use embedding::Embedding;
 pub use image::AsImage;
 use openclip_core::{CheckpointConfig, HostTensor, ImageEncoder, TextEncoder, TextInfo};
@@ -26,12 +28,12 @@ pub struct Clip {
 }
 
 struct ImageSide {
-    encoder: Box<dyn ImageEncoder>,
+    encoder: Deferred<Box<dyn ImageEncoder>>,
     preprocessor: Preprocessor,
 }
 
 struct TextSide {
-    encoder: Box<dyn TextEncoder>,
+    encoder: Deferred<Box<dyn TextEncoder>>,
     tokenizer: Box<dyn Tokenizer>,
 }
 
@@ -62,9 +64,10 @@ impl Clip {
     /// The image tower.
     ///
     /// # Errors
-    /// [`Error::NoTower`].
+    /// [`Error::NoTower`]; of a model that was built [lazily](ClipBuilder::lazy), when the tower can't be loaded,
+    /// [`Error::Core`].
     pub fn image_encoder(&self) -> Result<&dyn ImageEncoder> {
-        self.image_side().map(|side| side.encoder.as_ref())
+        self.image_side()?.encoder.get().map(AsRef::as_ref)
     }
 
     /// What prepares images for the image tower.
@@ -78,9 +81,9 @@ impl Clip {
     /// The text tower.
     ///
     /// # Errors
-    /// [`Error::NoTower`].
+    /// As [`image_encoder`](Self::image_encoder).
     pub fn text_encoder(&self) -> Result<&dyn TextEncoder> {
-        self.text_side().map(|side| side.encoder.as_ref())
+        self.text_side()?.encoder.get().map(AsRef::as_ref)
     }
 
     /// What turns texts into tokens for the text tower.
@@ -99,7 +102,7 @@ impl Clip {
         let side = self.image_side()?;
         let pixels = side.preprocessor.prepare(&image.as_image())?;
         let dims = [&[1], pixels.dims()].concat();
-        let embeddings = side.encoder.encode(&pixels.reshape(dims)?)?;
+        let embeddings = side.encoder.get()?.encode(&pixels.reshape(dims)?)?;
         self.embeddings(embeddings)?.pop().ok_or_else(|| Error::NotPooled { model: self.name.clone() })
     }
 
@@ -120,6 +123,7 @@ impl Clip {
     /// [`Error::NoTower`], [`Error::Core`]; [`Error::NotPooled`] for towers that give one embedding per token.
     pub fn encode_text_raw(&self, texts: &[&str], batch_size: usize) -> Result<HostTensor> {
         let TextSide { encoder, tokenizer } = self.text_side()?;
+        let encoder = encoder.get()?;
         let TextInfo { embed_dim, reach, .. } = *encoder.info();
         let tokens = tokenizer.tokenize(texts)?;
         let mut order: Vec<usize> = (0..texts.len()).collect();
@@ -175,6 +179,24 @@ const TEXT_BATCH: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "emoji-clip")]
+    fn a_lazy_model_loads_a_tower_when_it_is_needed() {
+        let clip = Clip::builder("emoji-clip").lazy().build().unwrap();
+        let loaded = |clip: &Clip| {
+            let (image, text) = (clip.image.as_ref().unwrap(), clip.text.as_ref().unwrap());
+            [image.encoder.is_ready(), text.encoder.is_ready()]
+        };
+        assert_eq!(loaded(&clip), [false, false]);
+        let embeddings = clip.encode_text(["cat face"]).unwrap();
+        assert_eq!(loaded(&clip), [false, true]);
+        let eager = Clip::builder("emoji-clip").build().unwrap();
+        assert_eq!(loaded(&eager), [true, true]);
+        assert_eq!(eager.encode_text(["cat face"]).unwrap(), embeddings);
+        clip.image_encoder().unwrap();
+        assert_eq!(loaded(&clip), [true, true]);
+    }
 
     #[test]
     #[cfg(feature = "emoji-clip")]

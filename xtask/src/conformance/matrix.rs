@@ -6,7 +6,7 @@ use openclip_zoo::build::{BackendKind, BackendOptions};
 use super::Line;
 
 /// A backend with a precision that it computes in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Column {
     /// What towers run on.
     pub options: BackendOptions,

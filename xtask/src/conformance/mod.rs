@@ -130,19 +130,19 @@ pub fn check(case: &Case, families: &Families, columns: &[Column]) -> Vec<Vec<Li
             _ => Ok(()),
         }
     };
-    let line = |tower, options, outcome: Result<Option<Outcome>>| {
+    let line = |tower, options: &BackendOptions, outcome: Result<Option<Outcome>>| {
         let outcome = outcome.transpose()?;
-        Some(Line { case: case.name.clone(), tower, options, outcome })
+        Some(Line { case: case.name.clone(), tower, options: options.clone(), outcome })
     };
     let image = columns.iter().filter_map(|Column { options }| {
         let values = case.image.as_ref()?.parameters.elements;
         let outcome = fits(values, options).and_then(|()| compare::image(case, families, options));
-        line("image", *options, outcome)
+        line("image", options, outcome)
     });
     let text = columns.iter().filter_map(|Column { options }| {
         let values = case.text.as_ref()?.parameters.elements;
         let outcome = fits(values, options).and_then(|()| compare::text(case, families, options));
-        line("text", *options, outcome)
+        line("text", options, outcome)
     });
     [image.collect(), text.collect()].into_iter().filter(|lines: &Vec<Line>| !lines.is_empty()).collect()
 }

@@ -1,6 +1,6 @@
 //! The implementation of the seam over candle's tensors.
 
-use std::sync::Arc;
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 use candle_core::{D, DType, Device, Tensor};
 use openclip_core::{
@@ -9,6 +9,7 @@ use openclip_core::{
         Activation, AttentionSpec, BinaryOp, Conv2dSpec, DeviceSpec, Eager, EmbeddingSpec, LinearSpec,
         NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp, TokenPosition, WeightLayout, composed,
     },
+    weights::Table,
 };
 
 use rayon::ThreadPool;
@@ -28,6 +29,8 @@ pub struct CandleBackend {
     own_kernels: bool,
     /// Threads of the kernels; rayon's global pool where there is none.
     pool: Option<Arc<ThreadPool>>,
+    /// Packed weights on disk.
+    cache: Option<Arc<cpu::PackedCache>>,
 }
 
 impl CandleBackend {
@@ -44,7 +47,7 @@ impl CandleBackend {
                 "precision {precision} is not available on {device_spec}: use --precision f32"
             ));
         }
-        Ok(Self { own_kernels: device.is_cpu(), device, precision, pool: None })
+        Ok(Self { own_kernels: device.is_cpu(), device, precision, pool: None, cache: None })
     }
 
     /// With a number of threads of its own on the CPU. Backends with the same number share them.
@@ -54,6 +57,23 @@ impl CandleBackend {
     pub fn with_threads(mut self, threads: usize) -> Result<Self> {
         self.pool = Some(pool::of(threads).map_err(|error| Error::backend("threads", error))?);
         Ok(self)
+    }
+
+    /// With the packed weights that are kept in `folder` of the checkpoint of `w` below its scope. What isn't kept there yet
+    /// is added by [`keep_packed`](Self::keep_packed). On other devices than the CPU nothing is.
+    pub fn with_packed_cache(mut self, folder: &Path, w: &Weights) -> Self {
+        if self.own_kernels {
+            self.cache = cpu::PackedCache::open(folder, w, self.precision).map(Arc::new);
+        }
+        self
+    }
+
+    /// Writes the weights that have been packed since [`with_packed_cache`](Self::with_packed_cache) and lets go of the cache:
+    /// to be called once a tower is built. A folder that can't be written to is warned of.
+    pub fn keep_packed(&mut self) {
+        if let Some(cache) = self.cache.take() {
+            cache.finish();
+        }
     }
 
     fn tensor(&self, value: HostTensor) -> Result<Tensor> {
@@ -73,18 +93,38 @@ impl CandleBackend {
         bias.map(|bias| self.download(bias)).transpose()
     }
 
-    /// Packs a linear layer for the CPU.
-    fn packed(
+    /// Packs a linear layer for the CPU, or takes it from what is kept on disk. `values` reads the weight, in the layout of
+    /// `spec`; `name` is the parameter's.
+    fn packed<'w>(
         &self,
-        w: &Weights,
+        w: &'w Weights,
+        name: &str,
         spec: &LinearSpec,
-        weight: &HostTensor,
         bias: Option<HostTensor>,
+        values: impl FnOnce() -> Result<Cow<'w, [f32]>>,
     ) -> Result<cpu::PackedLinear> {
-        cpu::PackedLinear::new(spec, weight, bias, self.precision).map_err(|message| Error::Unsupported {
-            backend: "candle",
-            message: format!("{}: {message}", w.path(&spec.weight.name)),
-        })
+        let cache = self.cache.as_deref().filter(|_| !w.is_adapted(name));
+        let mut kept_as = w.path(name);
+        if let Some((rows, _)) = &spec.weight.rows {
+            kept_as += &format!("[{}..{}]", rows.start, rows.end);
+        }
+        if spec.layout == WeightLayout::InOut {
+            kept_as += " transposed";
+        }
+        if let Some(cache) = cache
+            && let Some(layer) = cpu::PackedLinear::kept(cache, &kept_as, spec, bias.clone(), self.precision)
+        {
+            return Ok(layer);
+        }
+        let layer = cpu::PackedLinear::new(spec, &values()?, bias, self.precision).map_err(|message| {
+            let message = format!("{}: {message}", w.path(name));
+            Error::Unsupported { backend: "candle", message }
+        })?;
+        w.release(name);
+        if let Some(cache) = cache {
+            layer.keep(cache, &kept_as);
+        }
+        Ok(layer)
     }
 
     /// Reads a parameter as `f32`.
@@ -106,6 +146,14 @@ pub enum Linear {
         /// Applied to the output.
         activation: Option<Activation>,
     },
+}
+
+/// A vocabulary's embeddings.
+pub enum Embedding {
+    /// Where they lie in the checkpoint.
+    Table(Table),
+    /// On another device, or in another precision than the checkpoint's.
+    Tensor(Tensor),
 }
 
 /// A convolution.
@@ -177,7 +225,7 @@ impl Backend for CandleBackend {
     type Linear = Linear;
     type Conv2d = Conv2d;
     type Norm = Norm;
-    type Embedding = Tensor;
+    type Embedding = Embedding;
 
     fn name(&self) -> &'static str {
         "candle"
@@ -188,10 +236,13 @@ impl Backend for CandleBackend {
     }
 
     fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Linear> {
-        let (weight, bias) = spec.read(w)?;
         if self.own_kernels {
-            return Ok(Linear::Packed(Box::new(self.packed(w, spec, &weight, bias)?)));
+            spec.require(w)?;
+            let values = || spec.weight_values(w);
+            let layer = self.packed(w, &spec.weight.name, spec, spec.read_bias(w)?, values)?;
+            return Ok(Linear::Packed(Box::new(layer)));
         }
+        let (weight, bias) = spec.read(w)?;
         let weight = self.tensor(weight)?;
         let weight = match spec.layout {
             WeightLayout::OutIn => weight.t().map_err(failed("transpose"))?,
@@ -204,7 +255,6 @@ impl Backend for CandleBackend {
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
         let [height, width] = spec.kernel;
         let dims = [spec.out_channels, spec.in_channels / spec.groups.max(1), height, width];
-        let weight = self.read(w, "weight", &dims)?;
         let bias = match spec.bias {
             true => Some(self.read(w, "bias", &[spec.out_channels])?),
             false => None,
@@ -213,10 +263,11 @@ impl Backend for CandleBackend {
             let inputs = spec.in_channels * height * width;
             let linear = LinearSpec::new(inputs, spec.out_channels).unquantized();
             let linear = LinearSpec { activation: spec.activation, ..linear };
-            let weight = weight.reshape([spec.out_channels, inputs])?;
-            let layer = Box::new(self.packed(w, &linear, &weight, bias)?);
-            return Ok(Conv2d::Patches { patch: spec.kernel, layer });
+            w.require("weight", &dims)?;
+            let layer = self.packed(w, "weight", &linear, bias, || w.values("weight", &dims))?;
+            return Ok(Conv2d::Patches { patch: spec.kernel, layer: Box::new(layer) });
         }
+        let weight = self.read(w, "weight", &dims)?;
         let bias = bias.map(|bias| self.tensor(bias)).transpose()?;
         Ok(Conv2d::Device { spec: spec.clone(), weight: self.tensor(weight)?, bias })
     }
@@ -239,7 +290,10 @@ impl Backend for CandleBackend {
         Ok(Norm::Device { eps: spec.eps, weight: upload(weight)?, bias: upload(bias)? })
     }
 
-    fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Tensor> {
+    fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Embedding> {
+        if self.own_kernels && self.precision == Precision::F32 {
+            return w.table("weight", [spec.count, spec.features]).map(Embedding::Table);
+        }
         let values = self.read(w, "weight", &[spec.count, spec.features])?;
         let stored = match self.precision {
             Precision::F32 => DType::F32,
@@ -254,7 +308,7 @@ impl Backend for CandleBackend {
                 format!("{}: the value {value} can't be stored in f16: use bf16 or f32", w.path("weight"));
             return Err(Error::Unsupported { backend: "candle", message });
         }
-        self.tensor(values)?.to_dtype(stored).map_err(failed("embedding"))
+        self.tensor(values)?.to_dtype(stored).map(Embedding::Tensor).map_err(failed("embedding"))
     }
 
     fn param(&self, w: &Weights, name: &str, dims: &[usize]) -> Result<Tensor> {
@@ -331,13 +385,23 @@ impl Backend for CandleBackend {
         run().map_err(failed("norm"))
     }
 
-    fn embed(&self, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
-        let run = || {
-            let (rows, length) = ids.dims2()?;
-            let rows_of_table = table.index_select(&ids.flatten_all()?, 0)?.to_dtype(DType::F32)?;
-            rows_of_table.reshape((rows, length, table.dim(1)?))
-        };
-        run().map_err(failed("embed"))
+    fn embed(&self, ids: &Tensor, table: &Embedding) -> Result<Tensor> {
+        match table {
+            Embedding::Table(table) => {
+                let run = || Ok((ids.dims2()?, ids.flatten_all()?.to_vec1()?));
+                let ((rows, length), ids) = run().map_err(failed("embed"))?;
+                let [_, features] = table.dims();
+                self.tensor(HostTensor::new([rows, length, features], table.rows(&ids)?)?)
+            }
+            Embedding::Tensor(table) => {
+                let run = || {
+                    let (rows, length) = ids.dims2()?;
+                    let found = table.index_select(&ids.flatten_all()?, 0)?.to_dtype(DType::F32)?;
+                    found.reshape((rows, length, table.dim(1)?))
+                };
+                run().map_err(failed("embed"))
+            }
+        }
     }
 
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {

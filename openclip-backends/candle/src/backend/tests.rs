@@ -252,11 +252,13 @@ fn what_a_precision_cant_hold_is_refused_with_a_reason() {
     }
     let backend = CandleBackend::new(DeviceSpec::Cpu, Precision::F16).unwrap();
     let large = HostTensor::new([1, 2], vec![1.0, 1e6]).unwrap();
-    let error = cpu::PackedLinear::new(&LinearSpec::new(2, 1), &large, None, backend.precision).unwrap_err();
+    let error =
+        cpu::PackedLinear::new(&LinearSpec::new(2, 1), large.data(), None, backend.precision).unwrap_err();
     assert!(error.contains("1000000") && error.contains("bf16"), "{error}");
     let damaged = HostTensor::new([1, 2], vec![1.0, f32::NAN]).unwrap();
     for precision in Precision::ALL.into_iter().filter(|&precision| precision != Precision::F32) {
-        let error = cpu::PackedLinear::new(&LinearSpec::new(2, 1), &damaged, None, precision).unwrap_err();
+        let error =
+            cpu::PackedLinear::new(&LinearSpec::new(2, 1), damaged.data(), None, precision).unwrap_err();
         assert!(error.contains("NaN"), "{precision}: {error}");
     }
 }

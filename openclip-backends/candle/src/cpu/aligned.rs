@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::Pod;
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub const LINE: usize = 64;
 
 /// Values of a fixed number that start on a cache line.
 #[derive(Debug)]

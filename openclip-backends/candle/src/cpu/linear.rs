@@ -1,18 +1,22 @@
 //! Linear layers on packed weights.
 
+use bytemuck::Pod;
 use half::f16;
 use openclip_core::{
     HostTensor, Precision,
     backend::{Activation, LinearSpec, WeightLayout},
 };
+use rayon::prelude::*;
 
 use super::{
+    cache::{Element, PackedCache},
     gemm::{
         self, Compressed, Epilogue, PanelSource, Panels,
         bf16::{self, Bf16Panels, Bf16Rows},
         int8::{self, Int8Panels, QuantizedColumns, QuantizedRows},
     },
     matrix::{Matrix, MatrixMut},
+    packed::PackedValues,
     threads::Threads,
 };
 
@@ -34,31 +38,24 @@ enum Weight {
 }
 
 impl PackedLinear {
-    /// Packs the layer that `spec` describes in `precision`. A layer that isn't to be quantised stays in floats.
+    /// Packs the layer that `spec` describes in `precision`, its weight in its own layout. A layer that isn't to be
+    /// quantised stays in floats.
     ///
     /// # Errors
     /// With the reason, when a value is too large for the precision.
     pub fn new(
         spec: &LinearSpec,
-        weight: &HostTensor,
+        weight: &[f32],
         bias: Option<HostTensor>,
         precision: Precision,
     ) -> Result<Self, String> {
-        let &[rows, columns] = weight.dims() else {
-            return Err(format!("expected a weight with two axes, found {:?}", weight.dims()));
-        };
-        let values = weight.data();
-        let (depth, count) = match spec.layout {
-            WeightLayout::OutIn => (columns, rows),
-            WeightLayout::InOut => (rows, columns),
-        };
-        let value = |k: usize, n: usize| match spec.layout {
-            WeightLayout::OutIn => values[n * depth + k],
-            WeightLayout::InOut => values[k * count + n],
-        };
+        let (depth, columns) = (spec.in_features, spec.out_features);
+        if weight.len() != depth * columns {
+            return Err(format!("expected a weight of {columns} x {depth} values, found {}", weight.len()));
+        }
         // A value that isn't finite would be rounded to some integer without a word.
         if precision != Precision::F32
-            && let Some(value) = values.iter().find(|value| !value.is_finite())
+            && let Some(value) = weight.par_iter().find_first(|value| !value.is_finite())
         {
             return Err(format!(
                 "the value {value} can't be stored in {precision}: the checkpoint is damaged"
@@ -66,26 +63,90 @@ impl PackedLinear {
         }
         let weight = match precision {
             Precision::F16 => {
-                if let Some(value) = values.iter().find(|value| !f16::from_f32(**value).is_finite()) {
+                if let Some(value) = weight.par_iter().find_first(|value| !f16::from_f32(**value).is_finite())
+                {
                     return Err(format!("the value {value} can't be stored in f16: use bf16 or f32"));
                 }
-                let panels = Panels::new(depth, count, |k, n| f16::from_f32(value(k, n)).to_bits());
+                let panels = pack(spec, weight, |value| f16::from_f32(value).to_bits());
                 Weight::Compressed(Compressed::F16(panels))
             }
-            Precision::Bf16 => Weight::Bf16(Bf16Panels::new(depth, count, value)),
+            Precision::Bf16 => Weight::Bf16(Bf16Panels::new(weight, spec.layout, depth, columns)),
             Precision::Int8 if spec.quantize => {
-                Weight::Int8(Int8Panels::new(&QuantizedColumns::new(weight, spec.layout)))
+                Weight::Int8(Int8Panels::new(&quantized(spec, weight).map_err(|error| error.to_string())?))
             }
             Precision::Int8Weights if spec.quantize => {
-                let QuantizedColumns { values, scales, .. } = QuantizedColumns::new(weight, spec.layout);
-                let values = Panels::new(depth, count, |k, n| values[n * depth + k]);
+                let QuantizedColumns { values, scales, .. } =
+                    quantized(spec, weight).map_err(|error| error.to_string())?;
+                let values = Panels::of_columns(&values, depth, columns, |value| value);
                 Weight::Compressed(Compressed::int8(values, scales))
             }
             Precision::F32 | Precision::Int8 | Precision::Int8Weights => {
-                Weight::Float(Panels::new(depth, count, value))
+                Weight::Float(pack(spec, weight, |value| value))
             }
         };
         Ok(Self { weight, bias: bias.map(HostTensor::into_data), activation: spec.activation })
+    }
+
+    /// The layer that `spec` describes in `precision` with a weight that was kept under `name` when it was packed before.
+    pub fn kept(
+        cache: &PackedCache,
+        name: &str,
+        spec: &LinearSpec,
+        bias: Option<HostTensor>,
+        precision: Precision,
+    ) -> Option<Self> {
+        fn panels<T: Element>(cache: &PackedCache, name: &str, spec: &LinearSpec) -> Option<Panels<T>> {
+            let (depth, columns) = (spec.in_features, spec.out_features);
+            let values = cache.get(name, &Panels::<T>::dims(depth, columns))?;
+            Panels::from_values(depth, columns, values)
+        }
+        let weight = match precision {
+            Precision::F16 => Weight::Compressed(Compressed::F16(panels(cache, name, spec)?)),
+            Precision::Bf16 => {
+                let (depth, columns) = (spec.in_features, spec.out_features);
+                let pairs = cache.get(name, &Bf16Panels::dims(depth, columns))?;
+                Weight::Bf16(Bf16Panels::from_pairs(depth, columns, pairs)?)
+            }
+            Precision::Int8 if spec.quantize => {
+                let (depth, columns) = (spec.in_features, spec.out_features);
+                let dims @ [panels, _, width, _] = Int8Panels::dims(depth, columns);
+                let values = cache.get(name, &dims)?;
+                let scales = cache.get::<f32>(&scales_of(name), &[panels * width])?;
+                let sums = cache.get::<i32>(&sums_of(name), &[panels * width])?;
+                Weight::Int8(Int8Panels::from_parts(depth, columns, values, scales.to_vec(), sums.to_vec())?)
+            }
+            Precision::Int8Weights if spec.quantize => {
+                let values: Panels<i8> = panels(cache, name, spec)?;
+                let scales = cache.get::<f32>(&scales_of(name), &[spec.out_features])?;
+                Weight::Compressed(Compressed::int8(values, scales.to_vec()))
+            }
+            Precision::F32 | Precision::Int8 | Precision::Int8Weights => {
+                Weight::Float(panels(cache, name, spec)?)
+            }
+        };
+        Some(Self { weight, bias: bias.map(HostTensor::into_data), activation: spec.activation })
+    }
+
+    /// Keeps the packed weight under `name`.
+    pub fn keep(&self, cache: &PackedCache, name: &str) {
+        let dims = Panels::<f32>::dims(self.inputs(), self.outputs());
+        match &self.weight {
+            Weight::Float(panels) => cache.put(name, &dims, panels.values()),
+            Weight::Compressed(Compressed::F16(panels)) => cache.put(name, &dims, panels.values()),
+            Weight::Bf16(panels) => {
+                cache.put(name, &Bf16Panels::dims(self.inputs(), self.outputs()), panels.pairs());
+            }
+            Weight::Compressed(Compressed::Int8 { values, scales }) => {
+                cache.put(name, &dims, values.values());
+                put_copy(cache, &scales_of(name), &scales[..self.outputs()]);
+            }
+            Weight::Int8(panels) => {
+                let (values, scales, sums) = panels.parts();
+                cache.put(name, &Int8Panels::dims(self.inputs(), self.outputs()), values);
+                put_copy(cache, &scales_of(name), scales);
+                put_copy(cache, &sums_of(name), sums);
+            }
+        }
     }
 
     /// Features of the input.
@@ -133,6 +194,43 @@ impl PackedLinear {
             }
         }
     }
+}
+
+/// What the factors of the integers `name` are kept as.
+fn scales_of(name: &str) -> String {
+    format!("{name}.scale")
+}
+
+/// What the sums of the columns of `name` are kept as.
+fn sums_of(name: &str) -> String {
+    format!("{name}.sum")
+}
+
+/// Keeps a copy of few values.
+fn put_copy<T: Element>(cache: &PackedCache, name: &str, values: &[T]) {
+    cache.put(name, &[values.len()], &PackedValues::new(values.len(), |kept| kept.copy_from_slice(values)));
+}
+
+/// The panels of a layer's weight, each value converted.
+fn pack<T: Pod + Send + Sync>(
+    spec: &LinearSpec,
+    weight: &[f32],
+    convert: impl Fn(f32) -> T + Sync,
+) -> Panels<T> {
+    let (depth, columns) = (spec.in_features, spec.out_features);
+    match spec.layout {
+        WeightLayout::OutIn => Panels::of_columns(weight, depth, columns, convert),
+        WeightLayout::InOut => Panels::new(depth, columns, |k, n| convert(weight[k * columns + n])),
+    }
+}
+
+/// A layer's weight in integers.
+fn quantized(spec: &LinearSpec, weight: &[f32]) -> openclip_core::Result<QuantizedColumns> {
+    let dims = match spec.layout {
+        WeightLayout::OutIn => [spec.out_features, spec.in_features],
+        WeightLayout::InOut => [spec.in_features, spec.out_features],
+    };
+    Ok(QuantizedColumns::new(&HostTensor::new(dims, weight.to_vec())?, spec.layout))
 }
 
 fn run_in_floats(

@@ -6,13 +6,16 @@
 mod activation;
 mod aligned;
 mod attention;
+mod cache;
 mod gemm;
 mod linear;
 mod matrix;
 mod norm;
 pub mod ops;
+mod packed;
 mod scratch;
 mod threads;
 
+pub use cache::PackedCache;
 pub use linear::PackedLinear;
 pub use norm::LayerNorm;

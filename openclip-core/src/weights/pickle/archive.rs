@@ -172,6 +172,11 @@ impl Archive {
             self.zip.get_ref().release(content);
         }
     }
+
+    /// What tells the file from any other.
+    pub(super) fn fingerprint(&self) -> Option<String> {
+        self.zip.get_ref().fingerprint()
+    }
 }
 
 fn no_directory(error: &ErrorKind) -> String {

@@ -105,4 +105,8 @@ impl WeightSource for PickleCheckpoint {
             self.archive.release(&stored.entry);
         }
     }
+
+    fn fingerprint(&self) -> Option<String> {
+        self.archive.fingerprint()
+    }
 }

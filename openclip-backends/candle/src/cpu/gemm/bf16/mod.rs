@@ -12,6 +12,7 @@ mod x86;
 use std::ops::Range;
 
 use half::bf16;
+use openclip_core::backend::WeightLayout;
 use rayon::prelude::*;
 use rten_simd::{Isa, SimdOp};
 
@@ -19,6 +20,7 @@ use super::{Epilogue, PanelSource, Panels};
 use crate::cpu::{
     aligned::AlignedVec,
     matrix::{Matrix, MatrixMut},
+    packed::PackedValues,
     scratch::Scratch,
     threads::Threads,
 };
@@ -57,14 +59,40 @@ pub struct Bf16Panels {
 }
 
 impl Bf16Panels {
-    /// Rounds and packs the matrix whose value at row `k`, column `n` is `value(k, n)`.
-    pub fn new(depth: usize, columns: usize, value: impl Fn(usize, usize) -> f32 + Sync) -> Self {
-        let bits = |k: usize, n: usize| match k < depth {
-            true => u32::from(bf16::from_f32(value(k, n)).to_bits()),
-            false => 0,
+    /// Rounds and packs `weight`, whose columns `K` long lie one after the other or side by side as `layout` says.
+    pub fn new(weight: &[f32], layout: WeightLayout, depth: usize, columns: usize) -> Self {
+        let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
+        let pair = |[even, odd]: [f32; 2]| bits(even) | bits(odd) << 16;
+        let half = depth.div_ceil(2);
+        let pairs = match layout {
+            WeightLayout::OutIn if depth.is_multiple_of(2) => {
+                Panels::of_columns(weight.as_chunks().0, half, columns, pair)
+            }
+            _ => {
+                let value = |k: usize, n: usize| match layout {
+                    _ if k >= depth => 0.0,
+                    WeightLayout::OutIn => weight[n * depth + k],
+                    WeightLayout::InOut => weight[k * columns + n],
+                };
+                Panels::new(half, columns, |k, n| pair([value(2 * k, n), value(2 * k + 1, n)]))
+            }
         };
-        let pairs = Panels::new(depth.div_ceil(2), columns, |k, n| bits(2 * k, n) | bits(2 * k + 1, n) << 16);
         Self { pairs, depth }
+    }
+
+    /// Panels that have been packed before; `None` when `pairs` isn't as long as they are.
+    pub fn from_pairs(depth: usize, columns: usize, pairs: PackedValues<u32>) -> Option<Self> {
+        Some(Self { pairs: Panels::from_values(depth.div_ceil(2), columns, pairs)?, depth })
+    }
+
+    /// Dimensions of the panels of a `[K, N]` matrix.
+    pub fn dims(depth: usize, columns: usize) -> [usize; 3] {
+        Panels::<u32>::dims(depth.div_ceil(2), columns)
+    }
+
+    /// All panels.
+    pub fn pairs(&self) -> &PackedValues<u32> {
+        self.pairs.values()
     }
 
     /// Rows `K`.
@@ -285,7 +313,11 @@ mod tests {
             let depth = if deep { 20 * depth } else { depth };
             let (x, weight, bias) = (sample(rows * depth, 1), sample(columns * depth, 2), sample(columns, 3));
             let held = sample(rows * columns, 4);
-            let weights = Bf16Panels::new(depth, columns, |k, n| weight[n * depth + k]);
+            let weights = Bf16Panels::new(&weight, WeightLayout::OutIn, depth, columns);
+            let side_by_side: Vec<f32> =
+                (0..columns * depth).map(|at| weight[at % columns * depth + at / columns]).collect();
+            let other = Bf16Panels::new(&side_by_side, WeightLayout::InOut, depth, columns);
+            prop_assert_eq!(&weights.pairs()[..], &other.pairs()[..]);
             let activation = relu.then_some(Activation::Relu);
             let epilogue = Epilogue { bias: Some(&bias), accumulate, activation };
             let half = |value: f32| f64::from(bf16::from_f32(value).to_f32());
@@ -323,7 +355,8 @@ mod tests {
         for (place, special) in [(0, f32::NAN), (1, f32::INFINITY), (2, f32::NEG_INFINITY), (4, last_nan)] {
             let mut x = [0.5; 10];
             x[place] = special;
-            let weights = Bf16Panels::new(5, 2, |k, n| (k + n) as f32 - 1.5);
+            let weight: Vec<f32> = (0..10).map(|at| (at / 2 + at % 2) as f32 - 1.5).collect();
+            let weights = Bf16Panels::new(&weight, WeightLayout::InOut, 5, 2);
             for kernel in Kernel::available() {
                 let x = Matrix::new(&x, 2, 5, 5);
                 let found = product(kernel, x, &weights, vec![0.0; 4], Epilogue::default());
@@ -346,7 +379,7 @@ mod tests {
         let (x, target) =
             (Matrix::new(&x, rows, depth, depth), MatrixMut::new(&mut exact, rows, columns, columns));
         gemm::multiply(x, &panels, all, target, Epilogue::default());
-        let weights = Bf16Panels::new(depth, columns, |k, n| weight[n * depth + k]);
+        let weights = Bf16Panels::new(&weight, WeightLayout::OutIn, depth, columns);
         for kernel in Kernel::available() {
             let found = product(kernel, x, &weights, vec![0.0; rows * columns], Epilogue::default());
             let dot = |a: &[f32], b: &[f32]| {

@@ -12,5 +12,11 @@ pub use product::multiply;
 pub use rows::QuantizedRows;
 pub use weights::{Int8Panels, QuantizedColumns};
 
+/// Columns of a panel and neighbours in depth that lie together, on this processor.
+pub fn tile_layout() -> [usize; 2] {
+    let kernel = kernel::kernel();
+    [kernel.width, kernel.group]
+}
+
 #[cfg(test)]
 mod tests;

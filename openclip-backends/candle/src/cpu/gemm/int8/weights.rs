@@ -10,7 +10,7 @@ use openclip_core::{
 use rayon::prelude::*;
 
 use super::kernel::{Kernel, kernel};
-use crate::cpu::aligned::AlignedVec;
+use crate::cpu::packed::PackedValues;
 
 /// A weight `[K, N]` in integers, `[N, K]`, with a factor per column: the largest value of a column becomes 127.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl QuantizedColumns {
 /// A weight in panels for the processor's dot product: `[N / width, K / group, width, group]`.
 #[derive(Debug)]
 pub struct Int8Panels {
-    values: AlignedVec<i8>,
+    values: PackedValues<i8>,
     /// Per column, filled up to whole panels.
     scales: Vec<f32>,
     /// The sum of each column, filled up to whole panels.
@@ -76,14 +76,16 @@ impl Int8Panels {
         let (depth, columns, Kernel { width, group, .. }) = (weight.depth, weight.scales.len(), kernel);
         let panels = columns.div_ceil(*width);
         let len = depth.next_multiple_of(*group) * width;
-        let mut values = AlignedVec::new(panels * len);
-        values.par_chunks_exact_mut(len.max(1)).enumerate().for_each(|(panel, values)| {
+        let pack = |(panel, values): (usize, &mut [i8])| {
             for column in 0..width.min(&(columns - panel * width)).to_owned() {
                 let stored = &weight.values[(panel * width + column) * depth..][..depth];
                 for (k, &value) in stored.iter().enumerate() {
                     values[(k / group * width + column) * group + k % group] = value;
                 }
             }
+        };
+        let values = PackedValues::new(panels * len, |values| {
+            values.par_chunks_exact_mut(len.max(1)).enumerate().for_each(pack);
         });
         let mut scales = weight.scales.clone();
         scales.resize(panels * width, 0.0);
@@ -94,6 +96,31 @@ impl Int8Panels {
         };
         sums.resize(panels * width, 0);
         Self { values, scales, sums, depth, columns, kernel }
+    }
+
+    /// Dimensions of the panels of a `[K, N]` matrix on this processor.
+    pub fn dims(depth: usize, columns: usize) -> [usize; 4] {
+        let Kernel { width, group, .. } = kernel();
+        [columns.div_ceil(*width), depth.div_ceil(*group), *width, *group]
+    }
+
+    /// All panels, and factors and sums of their columns.
+    pub fn parts(&self) -> (&PackedValues<i8>, &[f32], &[i32]) {
+        (&self.values, &self.scales, &self.sums)
+    }
+
+    /// Panels that have been packed before on a processor like this one; `None` when their parts aren't as long as they are.
+    pub fn from_parts(
+        depth: usize,
+        columns: usize,
+        values: PackedValues<i8>,
+        scales: Vec<f32>,
+        sums: Vec<i32>,
+    ) -> Option<Self> {
+        let dims @ [panels, _, width, _] = Self::dims(depth, columns);
+        let fits = values.len() == dims.iter().product::<usize>()
+            && [scales.len(), sums.len()] == [panels * width; 2];
+        fits.then(|| Self { values, scales, sums, depth, columns, kernel: kernel() })
     }
 
     /// Rows `K`.
