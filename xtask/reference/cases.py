@@ -39,7 +39,7 @@ def published() -> list[Case]:
     names = [
         name
         for name in open_clip.list_models()
-        if name.startswith("ViT-") and not any(family in name for family in OTHER_FAMILIES)
+        if name.startswith(("ViT-", "RN")) and not any(family in name for family in OTHER_FAMILIES)
     ]
     return [Case(name, open_clip.get_model_config(name)) for name in names]
 
@@ -127,7 +127,9 @@ def _vision() -> list[Case]:
         return {**pooler(width=EMBED_DIM, head_width=10), "attentional_pool": kind, **fields}
 
     eps = {"norm_kwargs": {"eps": 0.01}}
+    resnet = {"layers": [1, 2, 1, 1], "width": 16, "head_width": 32, "image_size": 64}
     return [
+        _made("resnet", "modified ResNet", resnet),
         _made("sin-cos-2d", "stored sin-cos position table", {"pos_embed_type": "sin_cos_2d"}),
         _made("no-ln-pre", "no norm before the blocks", {"no_ln_pre": True}),
         _made("image-pool-avg", "average without the class token", {"pool_type": "avg"}),

@@ -31,20 +31,29 @@ NOTES = {
 }
 
 
-def is_native_vit(config):
+def is_native(config):
     """Native image tower and native text tower with the CLIP tokenizer."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     return (
         "timm_model_name" not in vision
-        and isinstance(vision["layers"], int)
         and "multimodal_cfg" not in config
         and "hf_model_name" not in text
         and "hf_tokenizer_name" not in text
     )
 
 
+def is_native_vit(config):
+    return is_native(config) and isinstance(config["vision_cfg"]["layers"], int)
+
+
+def is_resnet(config):
+    return is_native(config) and isinstance(config["vision_cfg"]["layers"], list)
+
+
 # file name -> (family as shown to users, predicate over name and config)
 FAMILIES = {
+    "rn": ("RN", lambda name, config: is_resnet(config) and not config.get("quick_gelu")),
+    "rn-quickgelu": ("RN-quickgelu", lambda name, config: is_resnet(config) and config.get("quick_gelu")),
     "vit": ("ViT", lambda name, config: is_native_vit(config) and not config.get("quick_gelu")),
     "vit-quickgelu": ("ViT-quickgelu", lambda name, config: is_native_vit(config) and config.get("quick_gelu")),
 }

@@ -15,13 +15,15 @@ import logging
 import math
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
-from open_clip.model import resize_pos_embed, resize_text_pos_embed
+from open_clip.model import ModifiedResNet, resize_pos_embed, resize_text_pos_embed
 from open_clip.pos_embed import get_2d_sincos_pos_embed
+from open_clip.utils import to_2tuple
 from torch import nn
 
 import synth
@@ -50,7 +52,9 @@ def tower_of(name: str) -> str | None:
 
 
 def parameters(model: nn.Module, tower: str) -> dict[str, list[int]]:
-    return {name: list(p.shape) for name, p in model.named_parameters() if tower_of(name) == tower}
+    statistics = (item for item in model.named_buffers() if item[0].endswith((".running_mean", ".running_var")))
+    named = chain(model.named_parameters(), statistics)
+    return {name: list(p.shape) for name, p in named if tower_of(name) == tower}
 
 
 def set_parameter(model: nn.Module, name: str, value: torch.Tensor) -> None:
@@ -78,8 +82,8 @@ def materialise(model: nn.Module, tower: str, stored: dict[str, list[int]]) -> N
     """Gives a tower its parameters; those of a block exist only while the block runs."""
     dims = parameters(model, tower)
     text = getattr(model, "text", model)
-    transformer = model.visual.transformer if tower == "image" else text.transformer
-    for block in transformer.resblocks:
+    transformer = getattr(model.visual, "transformer", None) if tower == "image" else text.transformer
+    for block in transformer.resblocks if transformer else ():
         prefix = next(name for name, module in model.named_modules() if module is block) + "."
         own = {name: dims.pop(name) for name in list(dims) if name.startswith(prefix)}
         block.register_forward_pre_hook(lambda *_, own=own: fill(model, own, stored))
@@ -161,10 +165,24 @@ class Recorder:
         return self.activations
 
 
-def run_image(model: nn.Module) -> dict:
-    visual = model.visual
+def places(x: torch.Tensor) -> torch.Tensor:
+    """A feature map `[N, C, H, W]` as `[N, H*W, C]`."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def record_resnet(visual: nn.Module) -> Recorder:
     recorder = Recorder("visual")
-    recorder.after(visual.conv1, "conv1", None, lambda x: x.flatten(2).transpose(1, 2))
+    recorder.after(visual.avgpool, "avgpool", None, places)
+    for stage in range(1, 5):
+        layer = getattr(visual, f"layer{stage}")
+        for block in sorted({0, len(layer) - 1}):
+            recorder.after(layer[block], f"layer{stage}.{block}", None, places)
+    return recorder
+
+
+def record_transformer(visual: nn.Module) -> Recorder:
+    recorder = Recorder("visual")
+    recorder.after(visual.conv1, "conv1", None, places)
     recorder.before(visual.ln_pre, "positional_embedding", None)
     if not isinstance(visual.ln_pre, nn.Identity):
         recorder.after(visual.ln_pre, "ln_pre", None)
@@ -176,8 +194,13 @@ def run_image(model: nn.Module) -> dict:
             recorder.after(visual.attn_pool, "attn_pool", None)
         if visual.attn_pool_contrastive is not None:
             recorder.after(visual.attn_pool_contrastive, "attn_pool_contrastive", None)
+    return recorder
 
-    dims = [IMAGES, 3, *visual.image_size]
+
+def run_image(model: nn.Module) -> dict:
+    visual = model.visual
+    recorder = record_resnet(visual) if isinstance(visual, ModifiedResNet) else record_transformer(visual)
+    dims = [IMAGES, 3, *to_2tuple(visual.image_size)]
     output = model.encode_image(torch.from_numpy(synth.image(dims)))
     return result({"dims": dims}, output, recorder)
 

@@ -1,7 +1,10 @@
 //! The recording implementation of the seam: every operation adds nodes to a graph, and dimensions are those that
 //! [`ShapeBackend`] infers.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use openclip_core::{
     Backend, Dim, Dims, Error, HostTensor, Precision, Result, Weights,
@@ -234,17 +237,18 @@ impl Backend for OnnxRecorder {
     }
 
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
-        let [height, width] = spec.kernel;
-        let dims = [spec.out_channels, spec.in_channels / spec.groups.max(1), height, width];
-        Ok(Conv2d {
-            name: w.scope_name().to_owned(),
-            spec: spec.clone(),
-            weight: self.parameter(w, "weight", &dims)?,
-            bias: match spec.bias {
-                true => Some(self.parameter(w, "bias", &[spec.out_channels])?),
-                false => None,
-            },
-        })
+        spec.require(w)?;
+        let (view, layer) = (w.clone(), spec.clone());
+        let weight = self.weight(&w.path("weight"), &spec.weight_dims(), move || {
+            layer.weight_values(&view).map(Cow::into_owned)
+        });
+        let (view, layer) = (w.clone(), spec.clone());
+        let bias = spec.has_bias().then(|| {
+            self.weight(&w.path("bias"), &[spec.out_channels], move || {
+                Ok(layer.read_bias(&view)?.map(HostTensor::into_data).unwrap_or_default())
+            })
+        });
+        Ok(Conv2d { name: w.scope_name().to_owned(), spec: spec.clone(), weight, bias })
     }
 
     fn prepare_norm(&self, w: &Weights, spec: &NormSpec) -> Result<Norm> {

@@ -13,8 +13,8 @@ mod spec;
 pub use device::DeviceSpec;
 pub use shapes::{ShapeBackend, ShapeTensor};
 pub use spec::{
-    Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec, ParamRows,
-    Pool2dSpec, PoolKind, Precision, Rearrange, ReduceOp, TokenPosition, WeightLayout,
+    Activation, AttentionSpec, BatchNormSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec,
+    ParamRows, Pool2dSpec, PoolKind, Precision, Rearrange, ReduceOp, TokenPosition, WeightLayout,
 };
 
 use crate::{Dim, Dims, HostTensor, Result, TokenBatch, Weights};
@@ -49,7 +49,7 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// Reads a linear layer below the scope of `w`.
     fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Self::Linear>;
 
-    /// Reads a convolution below the scope of `w`.
+    /// Reads a convolution below the scope of `w`, and the batch normalisation beside it.
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Self::Conv2d>;
 
     /// Reads normalisation parameters below the scope of `w`.

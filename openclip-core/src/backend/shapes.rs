@@ -75,11 +75,7 @@ impl Backend for ShapeBackend {
     }
 
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2dSpec> {
-        let [height, width] = spec.kernel;
-        w.require("weight", &[spec.out_channels, spec.in_channels / spec.groups.max(1), height, width])?;
-        if spec.bias {
-            w.require("bias", &[spec.out_channels])?;
-        }
+        spec.require(w)?;
         Ok(spec.clone())
     }
 

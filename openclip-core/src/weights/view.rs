@@ -80,6 +80,13 @@ impl Weights {
         }
     }
 
+    /// The view of a neighbour: `w.scope("layer1").scope("conv1").sibling("bn1")` is `layer1.bn1`.
+    pub fn sibling(&self, name: &str) -> Self {
+        let parent = self.scope.rsplit_once('.').map_or("", |(parent, _)| parent);
+        let above = Self { scope: parent.to_owned(), ..self.scope("") };
+        above.scope(name)
+    }
+
     /// The view's own scope: the path from the checkpoint's root.
     pub fn scope_name(&self) -> &str {
         &self.scope

@@ -11,7 +11,7 @@ use openclip_core::{
 };
 use openclip_ort::{OnnxModel, RecordOptions};
 use openclip_text::TextTransformerFamily;
-use openclip_vision::VisionTransformerFamily;
+use openclip_vision::{ModifiedResNetFamily, VisionTransformerFamily};
 
 use super::{BackendKind, BackendOptions};
 
@@ -180,7 +180,10 @@ pub struct Families {
 
 impl Default for Families {
     fn default() -> Self {
-        Self { image: vec![Arc::new(VisionTransformerFamily)], text: vec![Arc::new(TextTransformerFamily)] }
+        Self {
+            image: vec![Arc::new(VisionTransformerFamily), Arc::new(ModifiedResNetFamily)],
+            text: vec![Arc::new(TextTransformerFamily)],
+        }
     }
 }
 

@@ -34,9 +34,10 @@ macro_rules! bundled {
 }
 
 #[cfg(feature = "emoji-clip")]
-static BUNDLED: [Bundled; 3] = bundled!["vit.toml", "vit-quickgelu.toml", "emoji-clip.toml"];
+static BUNDLED: [Bundled; 5] =
+    bundled!["rn.toml", "rn-quickgelu.toml", "vit.toml", "vit-quickgelu.toml", "emoji-clip.toml"];
 #[cfg(not(feature = "emoji-clip"))]
-static BUNDLED: [Bundled; 2] = bundled!["vit.toml", "vit-quickgelu.toml"];
+static BUNDLED: [Bundled; 4] = bundled!["rn.toml", "rn-quickgelu.toml", "vit.toml", "vit-quickgelu.toml"];
 
 impl Bundled {
     fn architectures(&self) -> Result<&[Architecture]> {

@@ -163,12 +163,24 @@ pub fn unit(row: &[f32]) -> Vec<f64> {
     row.iter().map(|&x| f64::from(x) / norm).collect()
 }
 
+/// A feature map `[N, C, H, W]` as `[N, H*W, C]`; anything else as it is.
+fn places(x: &HostTensor) -> HostTensor {
+    let &[batch, channels, height, width] = x.dims() else { return x.clone() };
+    let count = height * width;
+    let values = (0..batch * count * channels).map(|at| {
+        let (input, place, channel) = (at / (count * channels), at / channels % count, at % channels);
+        x.data()[(input * channels + channel) * count + place]
+    });
+    HostTensor::new([batch, count, channels], values.collect()).unwrap_or_else(|_| x.clone())
+}
+
 /// Where `activation` differs from what was found, if it does.
 fn deviation(activation: &Activation, taps: &[(String, HostTensor)]) -> Option<String> {
     let name = &activation.name;
     let Some((_, found)) = taps.iter().find(|(tap, _)| tap == name) else {
         return Some(format!("{name}: the tower doesn't offer it"));
     };
+    let found = places(found);
     if found.dims() != activation.dims {
         return Some(format!("{name}: dimensions {:?}, the reference's {:?}", found.dims(), activation.dims));
     }

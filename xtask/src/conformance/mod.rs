@@ -51,8 +51,14 @@ impl Options {
 }
 
 /// Full-size architectures of the quick subset, beside all made-up configurations.
-const QUICK: &[&str] =
-    &["ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-32.image-256", "ViT-B-32.context-48", "ViT-S-32-alt"];
+const QUICK: &[&str] = &[
+    "RN50-quickgelu",
+    "ViT-B-32",
+    "ViT-B-32-quickgelu",
+    "ViT-B-32.image-256",
+    "ViT-B-32.context-48",
+    "ViT-S-32-alt",
+];
 
 /// A tower on a backend in a precision: a cell of the matrix.
 #[derive(Debug)]

@@ -253,21 +253,16 @@ impl Backend for CandleBackend {
     }
 
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
-        let [height, width] = spec.kernel;
-        let dims = [spec.out_channels, spec.in_channels / spec.groups.max(1), height, width];
-        let bias = match spec.bias {
-            true => Some(self.read(w, "bias", &[spec.out_channels])?),
-            false => None,
-        };
+        spec.require(w)?;
+        let bias = spec.read_bias(w)?;
         if self.own_kernels && spec.is_patches() {
-            let inputs = spec.in_channels * height * width;
+            let inputs = spec.weight_dims()[1..].iter().product();
             let linear = LinearSpec::new(inputs, spec.out_channels).unquantized();
             let linear = LinearSpec { activation: spec.activation, ..linear };
-            w.require("weight", &dims)?;
-            let layer = self.packed(w, "weight", &linear, bias, || w.values("weight", &dims))?;
+            let layer = self.packed(w, "weight", &linear, bias, || spec.weight_values(w))?;
             return Ok(Conv2d::Patches { patch: spec.kernel, layer: Box::new(layer) });
         }
-        let weight = self.read(w, "weight", &dims)?;
+        let weight = HostTensor::new(spec.weight_dims(), spec.weight_values(w)?.into_owned())?;
         let bias = bias.map(|bias| self.tensor(bias)).transpose()?;
         Ok(Conv2d::Device { spec: spec.clone(), weight: self.tensor(weight)?, bias })
     }

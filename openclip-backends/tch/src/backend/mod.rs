@@ -123,11 +123,9 @@ impl Backend for TchBackend {
     }
 
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
-        let [height, width] = spec.kernel;
-        let dims = [spec.out_channels, spec.in_channels / spec.groups.max(1), height, width];
-        let weight = self.read(w, "weight", &dims)?;
-        let bias = self.read_if(spec.bias, w, "bias", &[spec.out_channels])?;
-        Ok(Conv2d { spec: spec.clone(), weight, bias })
+        let weight = HostTensor::new(spec.weight_dims(), spec.weight_values(w)?.into_owned())?;
+        let bias = spec.read_bias(w)?.map(|bias| self.tensor(&bias)).transpose()?;
+        Ok(Conv2d { spec: spec.clone(), weight: self.tensor(&weight)?, bias })
     }
 
     fn prepare_norm(&self, w: &Weights, spec: &NormSpec) -> Result<Norm> {
