@@ -206,7 +206,7 @@ fn broken_images_are_reported_and_the_rest_is_right() {
 fn models_are_listed_and_shown() {
     let sandbox = Sandbox::new();
     let list = sandbox.run(&["models", "list", "--json"]);
-    assert_eq!((list.code, list.json().len()), (0, 33), "{}", list.err);
+    assert_eq!((list.code, list.json().len()), (0, 43), "{}", list.err);
     let pairs = sandbox.run(&["models", "list", "--pretrained", "--json"]);
     assert_eq!(pairs.json().len(), 81);
     let table = sandbox.run(&["models", "list", "--family", "vit"]);

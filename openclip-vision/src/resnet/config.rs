@@ -63,17 +63,17 @@ impl ModifiedResNetConfig {
         if this.layers.len() != 4 {
             return fail(format!("`layers` has {} stages: there have to be 4", this.layers.len()));
         }
-        if this.width % 2 != 0 {
+        if !this.width.is_multiple_of(2) {
             return fail(format!("`width` is {}: the stem starts with half of it", this.width));
         }
-        if this.features() % this.head_width != 0 {
+        if !this.features().is_multiple_of(this.head_width) {
             return fail(format!(
                 "{} features can't be split into heads of {}",
                 this.features(),
                 this.head_width
             ));
         }
-        if this.image_size % REDUCTION != 0 {
+        if !this.image_size.is_multiple_of(REDUCTION) {
             return fail(format!(
                 "`image_size` is {}: it has to be a multiple of {REDUCTION}",
                 this.image_size
