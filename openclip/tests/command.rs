@@ -208,7 +208,7 @@ fn models_are_listed_and_shown() {
     let list = sandbox.run(&["models", "list", "--json"]);
     assert_eq!((list.code, list.json().len()), (0, 43), "{}", list.err);
     let pairs = sandbox.run(&["models", "list", "--pretrained", "--json"]);
-    assert_eq!(pairs.json().len(), 81);
+    assert_eq!(pairs.json().len(), 97);
     let table = sandbox.run(&["models", "list", "--family", "vit"]);
     let lines: Vec<&str> = table.out.lines().collect();
     assert_eq!(lines.len(), 26, "{}", table.out);
