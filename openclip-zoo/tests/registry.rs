@@ -17,7 +17,17 @@ use openclip_zoo::{
 };
 
 /// The reference's `list_models()`, in its order, of the families that are here, with the number of tags of each.
-const REFERENCE: [(&str, usize); 32] = [
+const REFERENCE: [(&str, usize); 42] = [
+    ("RN50", 3),
+    ("RN50-quickgelu", 3),
+    ("RN50x4", 1),
+    ("RN50x4-quickgelu", 1),
+    ("RN50x16", 1),
+    ("RN50x16-quickgelu", 1),
+    ("RN50x64", 1),
+    ("RN50x64-quickgelu", 1),
+    ("RN101", 2),
+    ("RN101-quickgelu", 2),
     ("ViT-B-16", 15),
     ("ViT-B-16-plus", 0),
     ("ViT-B-16-plus-240", 2),
