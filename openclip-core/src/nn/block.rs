@@ -218,8 +218,18 @@ fn residual<B: Backend>(
     backend.binary(BinaryOp::Add, x, &branch)
 }
 
-/// Blocks of the deepest stack that is built: a bound on what a damaged configuration can ask for.
-const LARGEST_DEPTH: usize = 1024;
+/// Checks that a tower has no more blocks than any model: a bound on what a damaged configuration can ask for.
+///
+/// # Errors
+/// [`Error::Config`] naming `section`.
+pub fn check_depth(section: &str, layers: usize) -> Result<()> {
+    const LARGEST: usize = 1024;
+    if layers > LARGEST {
+        let message = format!("{layers} layers are too many; at most {LARGEST} are built");
+        return Err(Error::config(section, message));
+    }
+    Ok(())
+}
 
 /// A stack of equal blocks: `resblocks.0`, `resblocks.1`, ...
 pub struct Transformer<B: Backend> {
@@ -232,10 +242,7 @@ impl<B: Backend> Transformer<B> {
     /// # Errors
     /// [`Error::Weights`], and [`Error::Config`] for more layers than any model has.
     pub fn new(backend: &B, w: &Weights, layers: usize, spec: &BlockSpec) -> Result<Self> {
-        if layers > LARGEST_DEPTH {
-            let message = format!("{layers} layers are too many; at most {LARGEST_DEPTH} are built");
-            return Err(Error::config(w.scope_name(), message));
-        }
+        check_depth(w.scope_name(), layers)?;
         let blocks = w.scope("resblocks");
         let blocks = (0..layers)
             .map(|index| ResidualAttentionBlock::new(backend, &blocks.scope(index.to_string()), spec))

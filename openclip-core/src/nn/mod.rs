@@ -9,7 +9,7 @@ mod options;
 mod pooler;
 
 pub use attention::{SelfAttention, SelfAttentionSpec};
-pub use block::{BlockSpec, CustomBlock, ResidualAttentionBlock, Transformer};
+pub use block::{BlockSpec, CustomBlock, ResidualAttentionBlock, Transformer, check_depth};
 pub use keep::Keep;
 pub use options::{ActivationOptions, NormOptions, gelu};
 pub use pooler::{AttentionalPooler, AttentionalPoolerSpec};

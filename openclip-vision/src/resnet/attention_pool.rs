@@ -5,6 +5,18 @@ use openclip_core::{
     backend::{AttentionSpec, BinaryOp, LinearSpec, Rearrange, ReduceOp},
 };
 
+/// What the attention pool consists of.
+pub(super) struct AttentionPool2dSpec {
+    /// Places of the feature map along one side.
+    pub(super) grid: usize,
+    /// Channels of the feature map.
+    pub(super) features: usize,
+    /// Number of heads.
+    pub(super) heads: usize,
+    /// Features of the output.
+    pub(super) out_features: usize,
+}
+
 /// Attention of the mean of a feature map to the mean and to every place of the map.
 pub(super) struct AttentionPool2d<B: Backend> {
     positional_embedding: B::Tensor,
@@ -19,11 +31,8 @@ pub(super) struct AttentionPool2d<B: Backend> {
 
 impl<B: Backend> AttentionPool2d<B> {
     /// Reads `positional_embedding [1 + grid * grid, features]` and the projections.
-    pub(super) fn new(
-        backend: &B,
-        w: &Weights,
-        [grid, features, heads, out_features]: [usize; 4],
-    ) -> Result<Self> {
+    pub(super) fn new(backend: &B, w: &Weights, spec: &AttentionPool2dSpec) -> Result<Self> {
+        let &AttentionPool2dSpec { grid, features, heads, out_features } = spec;
         let linear = |name: &str, spec: LinearSpec| backend.prepare_linear(&w.scope(name), &spec);
         let positional_embedding = backend.param(w, "positional_embedding", &[1 + grid * grid, features])?;
         let first = backend.slice(&positional_embedding, 0, &0.into(), &1.into())?;

@@ -1,6 +1,6 @@
 //! The `vision_cfg` of modified ResNets.
 
-use openclip_core::{Error, ModelConfig, Result, TowerConfig};
+use openclip_core::{Error, ModelConfig, Result, TowerConfig, nn::check_depth};
 use serde::{Deserialize, Serialize};
 
 /// Section name in error messages.
@@ -59,6 +59,7 @@ impl ModifiedResNetConfig {
         ];
         let depths = this.layers.iter().map(|&count| ("layers", count));
         TowerConfig::check_sizes(SECTION, &sizes.into_iter().chain(depths).collect::<Vec<_>>())?;
+        check_depth(SECTION, this.layers.iter().fold(0, |sum, &count| sum.saturating_add(count)))?;
         let fail = |message: String| Err(Error::config(SECTION, message));
         if this.layers.len() != 4 {
             return fail(format!("`layers` has {} stages: there have to be 4", this.layers.len()));

@@ -5,7 +5,7 @@ mod attention_pool;
 mod bottleneck;
 mod config;
 
-use attention_pool::AttentionPool2d;
+use attention_pool::{AttentionPool2d, AttentionPool2dSpec};
 use bottleneck::{Bottleneck, EXPANSION, average};
 pub use config::ModifiedResNetConfig;
 use openclip_core::{
@@ -81,7 +81,6 @@ impl<B: Backend> ModifiedResNet<B> {
                 in_channels = channels * EXPANSION;
             }
         }
-        let heads = features / vision.head_width;
         Ok(Self {
             stem_name: w.path("avgpool"),
             stem: [
@@ -93,7 +92,12 @@ impl<B: Backend> ModifiedResNet<B> {
             attnpool: AttentionPool2d::new(
                 backend,
                 &w.scope("attnpool"),
-                [vision.grid(), features, heads, config.embed_dim],
+                &AttentionPool2dSpec {
+                    grid: vision.grid(),
+                    features,
+                    heads: features / vision.head_width,
+                    out_features: config.embed_dim,
+                },
             )?,
         })
     }
@@ -172,6 +176,7 @@ mod tests {
         for (vision_cfg, part) in [
             (r#"{"layers": [1, 1, 1]}"#, "layers"),
             (r#"{"layers": [1, 1, 0, 1]}"#, "`layers` is 0"),
+            (r#"{"layers": [1, 16000000, 1, 1]}"#, "16000003 layers are too many"),
             (r#"{"layers": [1, 1, 1, 1], "width": 7}"#, "`width` is 7"),
             (r#"{"layers": [1, 1, 1, 1], "head_width": 60}"#, "heads of 60"),
             (r#"{"layers": [1, 1, 1, 1], "image_size": 100}"#, "multiple of 32"),

@@ -29,6 +29,14 @@ impl<T: Pod> AlignedVec<T> {
         let start = memory.as_ptr().align_offset(LINE).min(spare);
         Self { memory, start, len }
     }
+
+    /// The first `len` values, which are made where there are fewer. What they hold is left over from earlier.
+    pub fn first(&mut self, len: usize) -> &mut [T] {
+        if self.len < len {
+            *self = Self::new(len);
+        }
+        &mut self[..len]
+    }
 }
 
 impl<T> Deref for AlignedVec<T> {

@@ -71,12 +71,9 @@ impl PackedLinear {
                 Weight::Compressed(Compressed::F16(panels))
             }
             Precision::Bf16 => Weight::Bf16(Bf16Panels::new(weight, spec.layout, depth, columns)),
-            Precision::Int8 if spec.quantize => {
-                Weight::Int8(Int8Panels::new(&quantized(spec, weight).map_err(|error| error.to_string())?))
-            }
+            Precision::Int8 if in_integers(spec) => Weight::Int8(Int8Panels::new(&quantized(spec, weight))),
             Precision::Int8Weights if spec.quantize => {
-                let QuantizedColumns { values, scales, .. } =
-                    quantized(spec, weight).map_err(|error| error.to_string())?;
+                let QuantizedColumns { values, scales, .. } = quantized(spec, weight);
                 let values = Panels::of_columns(&values, depth, columns, |value| value);
                 Weight::Compressed(Compressed::int8(values, scales))
             }
@@ -107,7 +104,7 @@ impl PackedLinear {
                 let pairs = cache.get(name, &Bf16Panels::dims(depth, columns))?;
                 Weight::Bf16(Bf16Panels::from_pairs(depth, columns, pairs)?)
             }
-            Precision::Int8 if spec.quantize => {
+            Precision::Int8 if in_integers(spec) => {
                 let (depth, columns) = (spec.in_features, spec.out_features);
                 let dims @ [panels, _, width, _] = Int8Panels::dims(depth, columns);
                 let values = cache.get(name, &dims)?;
@@ -225,12 +222,13 @@ fn pack<T: Pod + Send + Sync>(
 }
 
 /// A layer's weight in integers.
-fn quantized(spec: &LinearSpec, weight: &[f32]) -> openclip_core::Result<QuantizedColumns> {
-    let dims = match spec.layout {
-        WeightLayout::OutIn => [spec.out_features, spec.in_features],
-        WeightLayout::InOut => [spec.in_features, spec.out_features],
-    };
-    Ok(QuantizedColumns::new(&HostTensor::new(dims, weight.to_vec())?, spec.layout))
+fn quantized(spec: &LinearSpec, weight: &[f32]) -> QuantizedColumns {
+    QuantizedColumns::new(weight, spec.layout, spec.in_features, spec.out_features)
+}
+
+/// Whether the layer is computed in integers at `int8`.
+fn in_integers(spec: &LinearSpec) -> bool {
+    spec.quantize && spec.in_features <= int8::DEEPEST
 }
 
 fn run_in_floats(

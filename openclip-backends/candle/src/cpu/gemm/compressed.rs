@@ -76,11 +76,7 @@ impl PanelSource for Compressed {
         scratch: &'a mut AlignedVec<f32>,
     ) -> &'a [f32] {
         let width = self.width();
-        let len = depths.len() * width;
-        if scratch.len() < len {
-            *scratch = AlignedVec::new(len);
-        }
-        let target = &mut scratch[..len];
+        let target = scratch.first(depths.len() * width);
         match self {
             Self::F16(panels) => {
                 let stored = panels.rows(index, depths);

@@ -260,12 +260,9 @@ impl PanelSource for Widened<'_> {
         let width = self.width();
         // A block may begin or end within a pair.
         let whole = depths.start / 2..depths.end.div_ceil(2);
-        let len = 2 * whole.len() * width;
-        if scratch.len() < len {
-            *scratch = AlignedVec::new(len);
-        }
+        let widened = scratch.first(2 * whole.len() * width);
         let pairs = self.0.rows(index, whole.clone()).chunks_exact(width);
-        for (target, pairs) in scratch[..len].chunks_exact_mut(2 * width).zip(pairs) {
+        for (target, pairs) in widened.chunks_exact_mut(2 * width).zip(pairs) {
             let (even, odd) = target.split_at_mut(width);
             let (even, odd) = (even.as_chunks_mut::<LANES>().0, odd.as_chunks_mut::<LANES>().0);
             for ((even, odd), pairs) in even.iter_mut().zip(odd).zip(pairs.as_chunks::<LANES>().0) {

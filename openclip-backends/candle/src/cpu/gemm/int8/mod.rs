@@ -3,6 +3,9 @@
 //!
 //! `y[m, n] = a[m] s[n] (sum_k (q[m, k] - z[m]) w[k, n]) + b[n]`, `q` in `0..=255`, `w` in `-127..=127`.
 
+/// Largest `K` whose sums fit into 32 bits whatever the values are.
+pub const DEEPEST: usize = i32::MAX as usize / (255 * 127);
+
 mod kernel;
 mod product;
 mod rows;

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use openclip_core::{
-    HostTensor,
     backend::WeightLayout,
     weights::{channel_scale, quantized_value},
 };
@@ -24,19 +23,11 @@ pub struct QuantizedColumns {
 }
 
 impl QuantizedColumns {
-    /// Rounds `weight`, which is `[out, in]` or `[in, out]` as `layout` says.
-    pub fn new(weight: &HostTensor, layout: WeightLayout) -> Self {
-        let &[rows, columns] = weight.dims() else {
-            unreachable!("a linear layer's weight has two axes by construction");
-        };
-        let (depth, count) = match layout {
-            WeightLayout::OutIn => (columns, rows),
-            WeightLayout::InOut => (rows, columns),
-        };
-        let stored = weight.data();
+    /// Rounds `weight`, whose columns `K` long lie one after the other or side by side as `layout` says.
+    pub fn new(weight: &[f32], layout: WeightLayout, depth: usize, count: usize) -> Self {
         let value = |n: usize, k: usize| match layout {
-            WeightLayout::OutIn => stored[n * depth + k],
-            WeightLayout::InOut => stored[k * count + n],
+            WeightLayout::OutIn => weight[n * depth + k],
+            WeightLayout::InOut => weight[k * count + n],
         };
         let mut values = vec![0; count * depth];
         let scales = values.par_chunks_exact_mut(depth.max(1)).enumerate().map(|(n, targets)| {
