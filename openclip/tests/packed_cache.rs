@@ -56,6 +56,13 @@ fn embeddings_are_the_same_in_every_precision() {
 }
 
 #[test]
+fn a_variable_that_is_set_to_nothing_keeps_nothing() {
+    let sandbox = sandbox().with("OPENCLIP_PACKED_CACHE", "");
+    embed(&sandbox, &[]);
+    assert!(!sandbox.path("packed").exists());
+}
+
+#[test]
 fn damage_is_said_and_repaired() {
     let sandbox = sandbox().with("OPENCLIP_PACKED_CACHE", "packed");
     let plain = embed(&sandbox, &[]).0;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -120,7 +120,8 @@ pub struct ModelArguments {
     pub threads: Option<usize>,
     /// Keep packed weights in this folder (candle on a CPU): models start in a fraction of the time from the second time
     /// on, for about as much disk space as the weights take in the precision. Empty the folder to be rid of them
-    #[arg(long, value_name = "DIR", env = "OPENCLIP_PACKED_CACHE", hide_env_values = true)]
+    /// [env: OPENCLIP_PACKED_CACHE]
+    #[arg(long, value_name = "DIR")]
     pub packed_cache: Option<PathBuf>,
 }
 
@@ -131,7 +132,9 @@ impl ModelArguments {
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
         }
-        if let Some(folder) = &self.packed_cache {
+        // Not left to clap, for which a variable that is set to nothing is an error.
+        let from_environment = || env::var_os("OPENCLIP_PACKED_CACHE").filter(|folder| !folder.is_empty());
+        if let Some(folder) = self.packed_cache.clone().or_else(|| from_environment().map(PathBuf::from)) {
             builder = builder.packed_cache(folder);
         }
         Ok(builder.backend(self.backend).device(self.device).precision(self.precision))
