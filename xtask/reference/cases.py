@@ -12,8 +12,38 @@ import open_clip
 
 TOWERS = ("image", "text")
 
-# Families with an image or text tower of another kind.
-OTHER_FAMILIES = ("SigLIP", "CLIPA", "worldwide", "gopt")
+
+@dataclass(frozen=True)
+class Marks:
+    """How a tokenizer marks a text: what stands before it, behind it and fills the context."""
+
+    begin: tuple
+    end: int
+    padding: int
+    # The lowest id of a text's content, and how many ids of the vocabulary don't belong to any content.
+    first: int
+    kept: int
+
+
+# By the tokenizer's name. SigLIP's tokenizers have no begin token and the first one pads with end tokens; BERT's end
+# token is taken out for CLIPA.
+MARKS = {
+    "timm/ViT-B-16-SigLIP": Marks((), 1, 1, 3, 3),
+    "timm/ViT-B-16-SigLIP-i18n-256": Marks((), 1, 1, 3, 3),
+    "google/mt5-base": Marks((), 1, 0, 3, 3),
+    "facebook/xlm-v-base": Marks((0,), 2, 1, 4, 4),
+    "bert-base-uncased": Marks((101,), 0, 0, 1000, 1000),
+}
+GEMMA = Marks((), 1, 0, 4, 4)
+
+
+def marks_of(text_cfg: dict) -> Marks:
+    """The marks of a text tower's tokenizer: CLIP's, whose begin and end are the last ids, unless another is named."""
+    name = text_cfg.get("hf_tokenizer_name")
+    if name is None:
+        vocabulary = text_cfg.get("vocab_size", 49408)
+        return Marks((vocabulary - 2,), vocabulary - 1, text_cfg.get("pad_id", 0), 1, 3)
+    return GEMMA if "SigLIP2" in name else MARKS[name]
 
 
 @dataclass
@@ -35,13 +65,13 @@ class Case:
 
 
 def published() -> list[Case]:
-    """The architectures with the native image and text tower, and CLIP's vocabulary."""
-    names = [
-        name
-        for name in open_clip.list_models()
-        if name.startswith(("ViT-", "RN")) and not any(family in name for family in OTHER_FAMILIES)
+    """The architectures with the native text tower, but for CoCa."""
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    return [
+        Case(name, config)
+        for name, config in configs.items()
+        if "hf_model_name" not in config["text_cfg"] and "multimodal_cfg" not in config
     ]
-    return [Case(name, open_clip.get_model_config(name)) for name in names]
 
 
 def resized() -> list[Case]:

@@ -23,11 +23,12 @@ import open_clip
 import torch
 from open_clip.model import ModifiedResNet, resize_pos_embed, resize_text_pos_embed
 from open_clip.pos_embed import get_2d_sincos_pos_embed
+from open_clip.timm_model import TimmModel
 from open_clip.utils import to_2tuple
 from torch import nn
 
 import synth
-from cases import Case, all_cases
+from cases import Case, all_cases, marks_of
 
 IMAGES = 2
 PROBES = 8
@@ -78,31 +79,62 @@ def release(model: nn.Module, dims: dict[str, list[int]]) -> None:
         set_parameter(model, name, torch.empty(needed, device="meta"))
 
 
+# The last components of the names of lists of blocks.
+BLOCK_LISTS = ("resblocks", "blocks")
+
+
+def block_lists(root: nn.Module) -> dict[str, list[tuple[str, nn.Module]]]:
+    """Blocks with their names below `root`, list by list."""
+    lists = {}
+    for name, module in root.named_modules():
+        parent, _, last = name.rpartition(".")
+        if last.isdigit() and parent.rpartition(".")[2] in BLOCK_LISTS:
+            lists.setdefault(parent, []).append((name, module))
+    return lists
+
+
 def materialise(model: nn.Module, tower: str, stored: dict[str, list[int]]) -> None:
     """Gives a tower its parameters; those of a block exist only while the block runs."""
     dims = parameters(model, tower)
-    text = getattr(model, "text", model)
-    transformer = getattr(model.visual, "transformer", None) if tower == "image" else text.transformer
-    for block in transformer.resblocks if transformer else ():
-        prefix = next(name for name, module in model.named_modules() if module is block) + "."
-        own = {name: dims.pop(name) for name in list(dims) if name.startswith(prefix)}
+    for name, block in chain(*block_lists(model).values()):
+        if tower_of(name) != tower:
+            continue
+        own = {parameter: dims.pop(parameter) for parameter in list(dims) if parameter.startswith(name + ".")}
         block.register_forward_pre_hook(lambda *_, own=own: fill(model, own, stored))
+        # Some tables are made where the block's parameters are.
+        block.register_forward_pre_hook(lambda block, _: compute_tables(block))
         block.register_forward_hook(lambda *_, own=own: release(model, own), always_call=True)
     fill(model, dims, stored)
-    # Masks aren't parameters; they are computed when the model is built.
+    # Masks and tables aren't parameters; they are computed when the model is built.
+    if tower == "image":
+        compute_tables(model.visual)
+    text = getattr(model, "text", model)
     if tower == "text" and text.attn_mask is not None:
         text.attn_mask = torch.full(text.attn_mask.shape, float("-inf")).triu_(1)
+
+
+def compute_tables(root: nn.Module) -> None:
+    """Gives timm's modules that were built without memory the tables that follow from their configuration (buffers that
+    no checkpoint holds): rotations, indices of relative positions, masks."""
+    for module in root.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                setattr(module, name, torch.zeros_like(buffer, device="cpu"))
+        if hasattr(module, "init_non_persistent_buffers"):
+            module.init_non_persistent_buffers()
 
 
 def token_ids(case: Case, length: int) -> np.ndarray:
     """Texts `[3, length]`: begin token, content, end token, padding; the last one fills the context."""
     text_cfg = case.model_cfg["text_cfg"]
     vocabulary = text_cfg.get("vocab_size", 49408)
-    end = vocabulary - 1 if case.end_token is None else case.end_token
-    rows = np.full((3, length), text_cfg.get("pad_id", 0), dtype=np.int64)
+    marks = marks_of(text_cfg)
+    end = marks.end if case.end_token is None else case.end_token
+    rows = np.full((3, length), marks.padding, dtype=np.int64)
     for row, total in enumerate((max(3, length // 6), length // 2, length)):
-        content = 1 + synth.hash32(f"tokens.{row}", 0, total - 2) % np.uint32(vocabulary - 3)
-        rows[row, :total] = [vocabulary - 2, *content, end]
+        count = total - len(marks.begin) - 1
+        content = marks.first + synth.hash32(f"tokens.{row}", 0, count) % np.uint32(vocabulary - marks.kept)
+        rows[row, :total] = [*marks.begin, *content, end]
     return rows
 
 
@@ -149,11 +181,15 @@ class Recorder:
         hook = lambda _, args, output: self.record(name, layout(output), ranges)  # noqa: E731
         self.hooks.append(module.register_forward_hook(hook))
 
-    def blocks(self, transformer: nn.Module, ranges, last_ranges) -> None:
-        last = len(transformer.resblocks) - 1
-        for index in sorted({0, last // 2, last}):
-            block = transformer.resblocks[index]
-            self.after(block, f"transformer.resblocks.{index}", last_ranges if index == last else ranges)
+    def blocks(self, root: nn.Module, scope: str, ranges, last_ranges, layout=lambda x: x) -> None:
+        """The first and the last block of each list below `root`, and one between them where there is one list only.
+        `scope` precedes their names."""
+        lists = block_lists(root)
+        for blocks in lists.values():
+            last = len(blocks) - 1
+            for index in sorted({0, last // 2, last} if len(lists) == 1 else {0, last}):
+                name, block = blocks[index]
+                self.after(block, scope + name, last_ranges if index == last else ranges, layout)
 
     def record(self, name: str, values: torch.Tensor, ranges) -> None:
         ranges = ranges or [(0, values.shape[1])] * values.shape[0]
@@ -188,7 +224,7 @@ def record_transformer(visual: nn.Module) -> Recorder:
         recorder.after(visual.ln_pre, "ln_pre", None)
     # Only the class token of the last block has to be computed when nothing else is pooled.
     class_token = visual.attn_pool is None and visual.pool_type == "tok" and not visual.output_tokens
-    recorder.blocks(visual.transformer, None, [(0, 1)] * IMAGES if class_token else None)
+    recorder.blocks(visual.transformer, "transformer.", None, [(0, 1)] * IMAGES if class_token else None)
     if visual.attn_pool is not None:
         if visual.attn_pool_type != "parallel" or visual.output_tokens:
             recorder.after(visual.attn_pool, "attn_pool", None)
@@ -197,9 +233,41 @@ def record_transformer(visual: nn.Module) -> Recorder:
     return recorder
 
 
+# Modules of timm's trunks that stand before or behind the blocks.
+TRUNK_MODULES = ("stem", "patch_embed", "norm_pre", "final_conv")
+
+
+def record_trunk(visual: nn.Module) -> Recorder:
+    trunk = visual.trunk
+    recorder = Recorder("visual.trunk")
+    rows_first = getattr(trunk, "output_fmt", None) == "NHWC"
+
+    def layout(x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 4:
+            return x
+        return x.flatten(1, 2) if rows_first else places(x)
+
+    for name in TRUNK_MODULES:
+        module = getattr(trunk, name, None)
+        if module is not None and not isinstance(module, nn.Identity):
+            recorder.after(module, name, None, layout)
+    if hasattr(trunk, "patch_embed") and hasattr(trunk, "norm_pre"):
+        recorder.before(trunk.norm_pre, "pos_embed", None)
+    # Only the class token of the last block has to be computed when nothing else is pooled.
+    class_token = getattr(trunk, "global_pool", None) == "token"
+    recorder.blocks(trunk, "", None, [(0, 1)] * IMAGES if class_token else None, layout)
+    return recorder
+
+
+def record_image(visual: nn.Module) -> Recorder:
+    if isinstance(visual, TimmModel):
+        return record_trunk(visual)
+    return record_resnet(visual) if isinstance(visual, ModifiedResNet) else record_transformer(visual)
+
+
 def run_image(model: nn.Module) -> dict:
     visual = model.visual
-    recorder = record_resnet(visual) if isinstance(visual, ModifiedResNet) else record_transformer(visual)
+    recorder = record_image(visual)
     dims = [IMAGES, 3, *to_2tuple(visual.image_size)]
     output = model.encode_image(torch.from_numpy(synth.image(dims)))
     return result({"dims": dims}, output, recorder)
@@ -234,7 +302,7 @@ def run_text(model: nn.Module, case: Case) -> dict:
 
     recorder = Recorder("text")
     recorder.before(text.transformer, "positional_embedding", visible)
-    recorder.blocks(text.transformer, visible, last)
+    recorder.blocks(text.transformer, "transformer.", visible, last)
     output = model.encode_text(torch.from_numpy(ids))
     return result({"ids": ids.tolist()}, output, recorder)
 
