@@ -9,7 +9,7 @@ use std::{
 use openclip_core::{
     Backend, Dim, Dims, Error, HostTensor, Precision, Result, Weights,
     backend::{
-        Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec, ParamRows,
+        Activation, AttentionSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormKind, NormSpec,
         Pool2dSpec, PoolKind, Rearrange, ReduceOp, ShapeBackend, ShapeTensor, TokenPosition, WeightLayout,
     },
 };
@@ -177,14 +177,6 @@ fn transposed(values: &[f32], inputs: usize) -> Vec<f32> {
     result
 }
 
-/// `name[rows]` where only some outputs of a packed parameter are meant.
-fn part_name(w: &Weights, part: &ParamRows) -> String {
-    match &part.rows {
-        Some((rows, _)) => format!("{}[{}..{}]", w.path(&part.name), rows.start, rows.end),
-        None => w.path(&part.name),
-    }
-}
-
 impl Backend for OnnxRecorder {
     type Tensor = Value;
     type Linear = Linear;
@@ -203,13 +195,13 @@ impl Backend for OnnxRecorder {
     fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Linear> {
         spec.require(w)?;
         let (inputs, outputs) = (spec.in_features, spec.out_features);
-        let stored = part_name(w, &spec.weight);
+        let stored = spec.weight_name(w);
         // `MatMul` takes `[in, out]`.
         let weight_name = match spec.layout {
             WeightLayout::OutIn => format!("{stored}.transposed"),
             WeightLayout::InOut => stored,
         };
-        let (view, layer) = (w.clone(), LinearSpec { bias: None, ..spec.clone() });
+        let (view, layer) = (w.clone(), spec.clone().biased(false));
         let read = move || {
             let (weight, _) = layer.read(&view)?;
             Ok(match layer.layout {
@@ -221,17 +213,13 @@ impl Backend for OnnxRecorder {
             true => self.matrix(&weight_name, [inputs, outputs], Channels::Columns, read),
             false => Matrix::Float(self.weight(&weight_name, &[inputs, outputs], read)),
         };
-        let bias = spec.bias.as_ref().map(|bias| {
-            let (view, rows) = (w.clone(), bias.clone());
-            self.weight(&part_name(w, bias), &[outputs], move || {
-                let (range, total) = rows.rows.clone().unwrap_or((0..outputs, outputs));
-                let mut values = view.read_f32(&rows.name, &[total])?;
-                values.truncate(range.end);
-                values.drain(..range.start.min(values.len()));
-                Ok(values)
+        let (view, layer) = (w.clone(), spec.clone());
+        let bias = spec.has_bias().then(|| {
+            self.weight(&spec.bias_name(w), &[outputs], move || {
+                Ok(layer.read_bias(&view)?.map(HostTensor::into_data).unwrap_or_default())
             })
         });
-        let path = w.path(&spec.weight.name);
+        let path = w.path(spec.weight.first().map_or("", |part| part.name.as_str()));
         let name = ["_weight", ".weight"].iter().find_map(|suffix| path.strip_suffix(suffix));
         Ok(Linear { name: name.unwrap_or(&path).to_owned(), spec: spec.clone(), weight, bias })
     }
@@ -328,8 +316,18 @@ impl Backend for OnnxRecorder {
         let mut graph = self.graph();
         graph.enter(&layer.name);
         let attributes = vec![int("axis", -1), float("epsilon", layer.spec.eps as f32)];
-        let inputs: Vec<&Value> = [x, &layer.weight].into_iter().chain(&layer.bias).collect();
-        Ok(graph.named(&layer.name, "LayerNormalization", &inputs, attributes, dims))
+        let inputs = [x, &layer.weight];
+        Ok(match (layer.spec.kind, &layer.bias) {
+            (NormKind::Layer, bias) => {
+                let inputs: Vec<&Value> = inputs.into_iter().chain(bias).collect();
+                graph.named(&layer.name, "LayerNormalization", &inputs, attributes, dims)
+            }
+            (NormKind::Rms, None) => graph.named(&layer.name, "RMSNormalization", &inputs, attributes, dims),
+            (NormKind::Rms, Some(bias)) => {
+                let y = graph.named(&layer.name, "RMSNormalization", &inputs, attributes, dims.clone());
+                graph.named(&layer.name, "Add", &[&y, bias], Vec::new(), dims)
+            }
+        })
     }
 
     fn embed(&self, ids: &Value, table: &Embedding) -> Result<Value> {

@@ -1,6 +1,6 @@
 //! Operations that consist of others: what [`Backend`]'s methods of these names do unless a backend knows better.
 
-use super::{AttentionSpec, Backend, BinaryOp};
+use super::{AttentionSpec, Backend, BinaryOp, Rearrange};
 use crate::{Dim, DisplayDims, Error, Result};
 
 /// [`Backend::residual_attention`], composed.
@@ -50,4 +50,28 @@ pub fn split_packed<B: Backend>(backend: &B, packed: &B::Tensor) -> Result<[B::T
     let part =
         |index: usize| backend.slice(packed, 2, &Dim::Fixed(index * width), &Dim::Fixed((index + 1) * width));
     Ok([part(0)?, part(1)?, part(2)?])
+}
+
+/// [`Backend::rotate_pairs`], composed.
+///
+/// # Errors
+/// As [`Backend`]'s methods.
+pub fn rotate_pairs<B: Backend>(
+    backend: &B,
+    x: &B::Tensor,
+    cos: &B::Tensor,
+    sin: &B::Tensor,
+) -> Result<B::Tensor> {
+    let dims = backend.dims(x);
+    let pairs = match dims.last() {
+        Some(Dim::Fixed(width)) if width.is_multiple_of(2) => width / 2,
+        _ => return Err(Error::shape("rotate_pairs", "[N, L, an even number]", DisplayDims(&dims))),
+    };
+    let split = backend.rearrange(x, Rearrange::SplitLast { parts: pairs })?;
+    let axis = dims.len();
+    let part = |index: usize| backend.slice(&split, axis, &Dim::Fixed(index), &Dim::Fixed(index + 1));
+    let exchanged = backend.cat(&[&part(1)?, &part(0)?], axis)?;
+    let exchanged = backend.rearrange(&exchanged, Rearrange::MergeLast)?;
+    let kept = backend.binary(BinaryOp::Mul, x, cos)?;
+    backend.binary(BinaryOp::Add, &kept, &backend.binary(BinaryOp::Mul, &exchanged, sin)?)
 }

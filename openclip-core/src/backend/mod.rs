@@ -7,14 +7,16 @@
 
 pub mod composed;
 mod device;
+mod operations;
 mod shapes;
 mod spec;
 
 pub use device::DeviceSpec;
+pub use operations::OperationCounter;
 pub use shapes::{ShapeBackend, ShapeTensor};
 pub use spec::{
-    Activation, AttentionSpec, BatchNormSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormSpec,
-    ParamRows, Pool2dSpec, PoolKind, Precision, Rearrange, ReduceOp, TokenPosition, WeightLayout,
+    Activation, AttentionSpec, BatchNormSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormKind,
+    NormSpec, ParamRows, Pool2dSpec, PoolKind, Precision, Rearrange, ReduceOp, TokenPosition, WeightLayout,
 };
 
 use crate::{Dim, Dims, HostTensor, Result, TokenBatch, Weights};
@@ -70,7 +72,7 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// Convolution: `[N, C, H, W] -> [N, out, H', W']`.
     fn conv2d(&self, x: &Self::Tensor, layer: &Self::Conv2d) -> Result<Self::Tensor>;
 
-    /// Layer normalisation over the last axis: `[.., D] -> [.., D]`.
+    /// Normalisation over the last axis: `[.., D] -> [.., D]`.
     fn norm(&self, x: &Self::Tensor, layer: &Self::Norm) -> Result<Self::Tensor>;
 
     /// Rows of the table: ids `[N, L] -> [N, L, D]`.
@@ -123,6 +125,13 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// An attention bias that hides padding: ids `[N, L] -> [N, 1, 1, L]`, `-inf` where the id is `pad_id`, else 0.
     fn padding_bias(&self, ids: &Self::Tensor, pad_id: u32) -> Result<Self::Tensor>;
+
+    /// Neighbouring features turned as the coordinates of a point: `x [N, L, D]`, `cos` and `sin` `[L, D]`,
+    /// `y[2i] = cos[2i] x[2i] + sin[2i] x[2i+1]` and `y[2i+1] = cos[2i+1] x[2i+1] + sin[2i+1] x[2i]`. So `sin` has the sign
+    /// of its term.
+    fn rotate_pairs(&self, x: &Self::Tensor, cos: &Self::Tensor, sin: &Self::Tensor) -> Result<Self::Tensor> {
+        composed::rotate_pairs(self, x, cos, sin)
+    }
 
     /// `x + out_proj(attention(in_proj(norm(x))))`, where `in_proj` gives queries, keys and values side by side: the
     /// attention branch of a plain pre-norm block, `[N, L, D] -> [N, L, D]`.

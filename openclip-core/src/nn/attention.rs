@@ -1,6 +1,6 @@
-//! Multi-head self-attention with a packed input projection, and the optional norms and scales around it.
+//! Multi-head self-attention with everything that families vary in it.
 
-use super::{Keep, NormOptions};
+use super::{AttentionNames, Keep, NormOptions, Rotary};
 use crate::{
     Backend, Result, Weights,
     backend::{AttentionSpec, BinaryOp, LinearSpec, Rearrange, composed},
@@ -13,22 +13,44 @@ pub struct SelfAttentionSpec {
     pub width: usize,
     /// Number of heads.
     pub heads: usize,
+    /// Features of a head.
+    pub head_width: usize,
+    /// Factor of the scores; `head_width^-0.5` where absent.
+    pub score_scale: Option<f32>,
     /// The tower's norms.
     pub norm: NormOptions,
     /// Token `i` sees tokens `0..=i` only.
     pub causal: bool,
-    /// Norms on queries and keys, head by head (Dehghani et al., 2023): `ln_q`, `ln_k`.
+    /// Norms on queries and keys, head by head (Dehghani et al., 2023).
     pub qk_norm: bool,
     /// A learned factor per head (NormFormer): `head_scale`.
     pub scale_heads: bool,
-    /// A norm before the output projection (sub-LN): `ln_inner`.
+    /// A norm before the output projection (sub-LN).
     pub inner_norm: bool,
+    /// Whether the output projection has a bias.
+    pub output_bias: bool,
+    /// What the parameters are called.
+    pub names: AttentionNames,
 }
 
-/// Self-attention: `in_proj_weight [3*width, width]`, `in_proj_bias`, `out_proj`.
+/// What tokens know of each other beside their features.
+pub struct AttentionContext<'a, B: Backend> {
+    /// Added to the scores; broadcasts to `[N, heads, L, L]`.
+    pub bias: Option<&'a B::Tensor>,
+    /// Turns queries and keys.
+    pub rotary: Option<&'a Rotary<B>>,
+}
+
+impl<B: Backend> AttentionContext<'_, B> {
+    /// Nothing.
+    pub const NONE: Self = Self { bias: None, rotary: None };
+}
+
+/// Self-attention: one product for queries, keys and values, attention, an output projection.
 pub struct SelfAttention<B: Backend> {
     spec: AttentionSpec,
-    heads: usize,
+    /// Heads are together as wide as a token.
+    square: bool,
     in_proj: B::Linear,
     qk_norm: Option<[B::Norm; 2]>,
     head_scale: Option<B::Tensor>,
@@ -37,40 +59,54 @@ pub struct SelfAttention<B: Backend> {
 }
 
 impl<B: Backend> SelfAttention<B> {
-    /// Reads the layer below the scope of `w`.
+    /// Reads the layer `scope` of the block `block`. Its output is multiplied by the block's parameter `scale`, where one is
+    /// given.
     ///
     /// # Errors
     /// [`Error::Weights`](crate::Error::Weights).
-    pub fn new(backend: &B, w: &Weights, spec: &SelfAttentionSpec) -> Result<Self> {
-        let &SelfAttentionSpec { width, heads, norm, .. } = spec;
-        let head_width = width / heads;
-        let in_proj = LinearSpec::new(width, 3 * width).named("in_proj_weight", Some("in_proj_bias"));
+    pub fn new(
+        backend: &B,
+        block: &Weights,
+        scope: &str,
+        spec: &SelfAttentionSpec,
+        scale: Option<&str>,
+    ) -> Result<Self> {
+        let w = block.scope(scope);
+        let &SelfAttentionSpec { width, heads, head_width, norm, names, .. } = spec;
+        let inner = heads * head_width;
+        let in_proj = LinearSpec::new(width, 3 * inner).stacked(names.input, names.input_bias);
+        let out_proj = LinearSpec::new(inner, width).within(names.output).within(scope);
+        let out_proj = out_proj.biased(spec.output_bias).scaled(scale);
         let prepare_norm =
             |name: &str, features: usize| backend.prepare_norm(&w.scope(name), &norm.spec(features));
+        let plain = AttentionSpec::new(heads, head_width).causal(spec.causal);
         Ok(Self {
-            spec: AttentionSpec::new(heads, head_width).causal(spec.causal),
-            heads,
-            in_proj: backend.prepare_linear(w, &in_proj)?,
+            square: inner == width,
+            spec: AttentionSpec { scale: spec.score_scale.unwrap_or(plain.scale), ..plain },
+            in_proj: backend.prepare_linear(&w, &in_proj)?,
             qk_norm: match spec.qk_norm {
-                true => Some([prepare_norm("ln_q", head_width)?, prepare_norm("ln_k", head_width)?]),
+                true => {
+                    let [queries, keys] = names.qk_norm;
+                    Some([prepare_norm(queries, head_width)?, prepare_norm(keys, head_width)?])
+                }
                 false => None,
             },
             head_scale: match spec.scale_heads {
-                true => Some(backend.param(w, "head_scale", &[heads, 1, 1])?),
+                true => Some(backend.param(&w, "head_scale", &[heads, 1, 1])?),
                 false => None,
             },
             inner_norm: match spec.inner_norm {
-                true => Some(prepare_norm("ln_inner", width)?),
+                true => Some(prepare_norm(names.inner_norm, inner)?),
                 false => None,
             },
-            out_proj: backend.prepare_linear(&w.scope("out_proj"), &LinearSpec::new(width, width))?,
+            out_proj: backend.prepare_linear(block, &out_proj)?,
         })
     }
 
     /// `x + attention(norm(x))` of all tokens as one operation, where the layer is a plain one.
     ///
     /// # Shapes
-    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L, width]`.
+    /// `x [N, L, width] -> [N, L, width]`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
@@ -79,14 +115,20 @@ impl<B: Backend> SelfAttention<B> {
         backend: &B,
         x: &B::Tensor,
         norm: &B::Norm,
-        bias: Option<&B::Tensor>,
+        context: &AttentionContext<'_, B>,
     ) -> Option<Result<B::Tensor>> {
-        let plain = self.qk_norm.is_none() && self.head_scale.is_none() && self.inner_norm.is_none();
-        plain.then(|| backend.residual_attention(x, norm, &self.in_proj, &self.spec, bias, &self.out_proj))
+        let plain = self.qk_norm.is_none()
+            && self.head_scale.is_none()
+            && self.inner_norm.is_none()
+            && context.rotary.is_none()
+            && self.square;
+        plain.then(|| {
+            backend.residual_attention(x, norm, &self.in_proj, &self.spec, context.bias, &self.out_proj)
+        })
     }
 
     /// # Shapes
-    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L', width]`, the tokens of `keep`.
+    /// `x [N, L, width] -> [N, L', width]`, the tokens of `keep`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
@@ -94,29 +136,32 @@ impl<B: Backend> SelfAttention<B> {
         &self,
         backend: &B,
         x: &B::Tensor,
-        bias: Option<&B::Tensor>,
+        context: &AttentionContext<'_, B>,
         keep: &Keep<B::Tensor>,
     ) -> Result<B::Tensor> {
         let packed = backend.linear(x, &self.in_proj)?;
         let [mut q, mut k, v] = composed::split_packed(backend, &packed)?;
         if let Some([norm_q, norm_k]) = &self.qk_norm {
             let by_head = |x: &B::Tensor, norm: &B::Norm| {
-                let split = backend.rearrange(x, Rearrange::SplitLast { parts: self.heads })?;
+                let split = backend.rearrange(x, Rearrange::SplitLast { parts: self.spec.heads })?;
                 backend.rearrange(&backend.norm(&split, norm)?, Rearrange::MergeLast)
             };
             (q, k) = (by_head(&q, norm_q)?, by_head(&k, norm_k)?);
         }
+        if let Some(rotary) = context.rotary {
+            (q, k) = (rotary.forward(backend, &q)?, rotary.forward(backend, &k)?);
+        }
         // Queries that nothing is masked for can be left out before attention, others only after it.
-        let masked = self.spec.causal || bias.is_some();
+        let masked = self.spec.causal || context.bias.is_some();
         if !masked {
             q = keep.apply(backend, q)?;
         }
-        let mut x = backend.attention(&q, &k, &v, &self.spec, bias)?;
+        let mut x = backend.attention(&q, &k, &v, &self.spec, context.bias)?;
         if masked {
             x = keep.apply(backend, x)?;
         }
         if let Some(head_scale) = &self.head_scale {
-            let split = backend.rearrange(&x, Rearrange::SplitLast { parts: self.heads })?;
+            let split = backend.rearrange(&x, Rearrange::SplitLast { parts: self.spec.heads })?;
             let scale = backend.rearrange(head_scale, Rearrange::Squeeze(1))?;
             let scaled = backend.binary(BinaryOp::Mul, &split, &scale)?;
             x = backend.rearrange(&scaled, Rearrange::MergeLast)?;

@@ -1,34 +1,48 @@
-//! The residual attention block of every native tower, and a stack of them.
+//! The residual attention block of every transformer, and a stack of them.
 //!
-//! `x + ls_1(ln_attn(attn(ln_1(x))))`, then `x + ls_2(mlp(ln_2(x)))`; parts that a configuration doesn't ask for are
-//! absent. Parameter names are those of the reference's `ResidualAttentionBlock` and `CustomResidualAttentionBlock`,
-//! which differ in the optional parts only.
+//! `x + attn(norm(x))`, then `x + mlp(norm(x))`, with norms where the family has them; parts that a specification doesn't ask
+//! for are absent.
 
-use super::{Keep, NormOptions, SelfAttention, SelfAttentionSpec};
+use super::{
+    AttentionContext, BlockNames, BranchNames, Keep, Mlp, MlpSpec, NormOptions, SelfAttention,
+    SelfAttentionSpec,
+};
 use crate::{
     Backend, Error, Result, Taps, Weights,
-    backend::{Activation, BinaryOp, LinearSpec},
+    backend::{Activation, BinaryOp},
 };
 
 /// What a block consists of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockSpec {
-    /// Attention, its width that of the block.
+    /// Attention, its width and norms those of the block.
     pub attention: SelfAttentionSpec,
-    /// Features of the hidden layer of the MLP.
-    pub mlp_width: usize,
-    /// Activation of the MLP.
-    pub activation: Activation,
-    /// Learned factors per feature on both residual branches (LayerScale, Touvron et al., 2021): `ls_1`, `ls_2`.
+    /// The MLP.
+    pub mlp: MlpSpec,
+    /// Where the norms of the two branches stand.
+    pub norm_place: NormPlace,
+    /// Learned factors per feature on both residual branches (LayerScale, Touvron et al., 2021).
     pub layer_scale: bool,
-    /// A norm after attention: `ln_attn`.
+    /// A further norm after attention: `ln_attn`.
     pub scale_attn: bool,
-    /// A norm in the MLP, after its activation: `mlp.ln`.
-    pub scale_fc: bool,
+    /// What the parameters are called.
+    pub names: BlockNames,
+}
+
+/// Where the norm of a residual branch stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NormPlace {
+    /// `x + branch(norm(x))`.
+    #[default]
+    Before,
+    /// `x + norm(branch(x))`.
+    AfterBranch,
+    /// `norm(x + branch(x))`.
+    AfterSum,
 }
 
 impl BlockSpec {
-    /// A plain pre-norm block, bidirectional.
+    /// A plain pre-norm block with the reference's names, bidirectional.
     ///
     /// # Errors
     /// [`Error::Config`] naming `section` when `heads` is zero or doesn't divide `width`.
@@ -47,22 +61,40 @@ impl BlockSpec {
         if !(1.0..=1e9).contains(&mlp_width) {
             return Err(Error::config(section, format!("mlp_ratio {mlp_ratio} makes no sense")));
         }
+        let names = BlockNames::OPEN_CLIP;
         Ok(Self {
             attention: SelfAttentionSpec {
                 width,
                 heads,
+                head_width: width / heads,
+                score_scale: None,
                 norm: NormOptions::default(),
                 causal: false,
                 qk_norm: false,
                 scale_heads: false,
                 inner_norm: false,
+                output_bias: true,
+                names: names.attn,
             },
-            mlp_width: mlp_width as usize,
-            activation,
+            mlp: MlpSpec {
+                hidden: mlp_width as usize,
+                activation,
+                gated: false,
+                inner_norm: false,
+                bias: true,
+                names: names.fc,
+            },
+            norm_place: NormPlace::Before,
             layer_scale: false,
             scale_attn: false,
-            scale_fc: false,
+            names,
         })
+    }
+
+    /// With other names for the parameters.
+    pub fn named(mut self, names: BlockNames) -> Self {
+        (self.attention.names, self.mlp.names, self.names) = (names.attn, names.fc, names);
+        self
     }
 }
 
@@ -102,7 +134,7 @@ impl CustomBlock {
         block.attention.scale_heads = self.scale_heads;
         block.attention.inner_norm = self.scale_attn_inner;
         block.scale_attn = self.scale_attn;
-        block.scale_fc = self.scale_fc;
+        block.mlp.inner_norm = self.scale_fc;
         Ok(())
     }
 }
@@ -110,15 +142,75 @@ impl CustomBlock {
 /// A residual attention block.
 pub struct ResidualAttentionBlock<B: Backend> {
     name: String,
-    ln_1: B::Norm,
+    attn_branch: Branch<B>,
     attn: SelfAttention<B>,
-    ln_attn: Option<B::Norm>,
-    ls_1: Option<B::Tensor>,
-    ln_2: B::Norm,
-    c_fc: B::Linear,
-    mlp_ln: Option<B::Norm>,
-    c_proj: B::Linear,
-    ls_2: Option<B::Tensor>,
+    mlp_branch: Branch<B>,
+    mlp: Mlp<B>,
+}
+
+/// What surrounds a residual branch.
+struct Branch<B: Backend> {
+    before: Option<B::Norm>,
+    after: Option<B::Norm>,
+    /// LayerScale behind `after`; elsewhere it is part of the branch's last layer.
+    scale: Option<B::Tensor>,
+    sum: Option<B::Norm>,
+}
+
+impl<B: Backend> Branch<B> {
+    /// `after` is the name of a further norm. Returns the parameter that the branch's last layer has to be multiplied by, too.
+    fn new(
+        backend: &B,
+        block: &Weights,
+        names: &BranchNames,
+        spec: &BlockSpec,
+        after: Option<&str>,
+    ) -> Result<(Self, Option<&'static str>)> {
+        let SelfAttentionSpec { width, norm, .. } = spec.attention;
+        let prepare = |name: &str| backend.prepare_norm(&block.scope(name), &norm.spec(width)).map(Some);
+        let at = |place: NormPlace| match spec.norm_place == place {
+            true => prepare(names.norm),
+            false => Ok(None),
+        };
+        let after = match after {
+            Some(name) => prepare(name)?,
+            None => at(NormPlace::AfterBranch)?,
+        };
+        let scale = spec.layer_scale.then_some(names.scale);
+        let (folded, apart) = if after.is_some() { (None, scale) } else { (scale, None) };
+        let branch = Self {
+            before: at(NormPlace::Before)?,
+            after,
+            scale: apart.map(|name| backend.param(block, name, &[width])).transpose()?,
+            sum: at(NormPlace::AfterSum)?,
+        };
+        Ok((branch, folded))
+    }
+
+    /// The norm before the branch, where it is the only one.
+    fn only_before(&self) -> Option<&B::Norm> {
+        self.before.as_ref().filter(|_| self.after.is_none() && self.sum.is_none())
+    }
+
+    /// What enters the branch.
+    fn enter(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        self.before.as_ref().map_or_else(|| Ok(x.clone()), |norm| backend.norm(x, norm))
+    }
+
+    /// The sum of `x` and the branch's output.
+    fn leave(&self, backend: &B, x: &B::Tensor, mut branch: B::Tensor) -> Result<B::Tensor> {
+        if let Some(norm) = &self.after {
+            branch = backend.norm(&branch, norm)?;
+        }
+        if let Some(scale) = &self.scale {
+            branch = backend.binary(BinaryOp::Mul, &branch, scale)?;
+        }
+        let sum = backend.binary(BinaryOp::Add, x, &branch)?;
+        match &self.sum {
+            Some(norm) => backend.norm(&sum, norm),
+            None => Ok(sum),
+        }
+    }
 }
 
 impl<B: Backend> ResidualAttentionBlock<B> {
@@ -128,37 +220,21 @@ impl<B: Backend> ResidualAttentionBlock<B> {
     /// [`Error::Weights`].
     pub fn new(backend: &B, w: &Weights, spec: &BlockSpec) -> Result<Self> {
         let SelfAttentionSpec { width, norm, .. } = spec.attention;
-        let prepare_norm = |w: Weights, features: usize| backend.prepare_norm(&w, &norm.spec(features));
-        let layer_scale = |name: &str| match spec.layer_scale {
-            true => backend.param(&w.scope(name), "gamma", &[width]).map(Some),
-            false => Ok(None),
-        };
-        let mlp = w.scope("mlp");
+        let [attention, mlp] = [&spec.names.attention, &spec.names.mlp];
+        let after_attn = spec.scale_attn.then_some("ln_attn");
+        let (attn_branch, attn_scale) = Branch::new(backend, w, attention, spec, after_attn)?;
+        let (mlp_branch, mlp_scale) = Branch::new(backend, w, mlp, spec, None)?;
         Ok(Self {
             name: w.scope_name().to_owned(),
-            ln_1: prepare_norm(w.scope("ln_1"), width)?,
-            attn: SelfAttention::new(backend, &w.scope("attn"), &spec.attention)?,
-            ln_attn: match spec.scale_attn {
-                true => Some(prepare_norm(w.scope("ln_attn"), width)?),
-                false => None,
-            },
-            ls_1: layer_scale("ls_1")?,
-            ln_2: prepare_norm(w.scope("ln_2"), width)?,
-            c_fc: backend.prepare_linear(
-                &mlp.scope("c_fc"),
-                &LinearSpec::new(width, spec.mlp_width).activated(spec.activation),
-            )?,
-            mlp_ln: match spec.scale_fc {
-                true => Some(prepare_norm(mlp.scope("ln"), spec.mlp_width)?),
-                false => None,
-            },
-            c_proj: backend.prepare_linear(&mlp.scope("c_proj"), &LinearSpec::new(spec.mlp_width, width))?,
-            ls_2: layer_scale("ls_2")?,
+            attn_branch,
+            attn: SelfAttention::new(backend, w, attention.scope, &spec.attention, attn_scale)?,
+            mlp_branch,
+            mlp: Mlp::new(backend, w, mlp.scope, width, &spec.mlp, &norm, mlp_scale)?,
         })
     }
 
     /// # Shapes
-    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L', width]`, the tokens of `keep`.
+    /// `x [N, L, width] -> [N, L', width]`, the tokens of `keep`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
@@ -166,56 +242,38 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         &self,
         backend: &B,
         x: B::Tensor,
-        bias: Option<&B::Tensor>,
+        context: &AttentionContext<'_, B>,
         keep: &Keep<B::Tensor>,
     ) -> Result<B::Tensor> {
-        let x = self.attention_branch(backend, x, bias, keep)?;
-        self.mlp_branch(backend, x)
+        let x = self.attend(backend, x, context, keep)?;
+        self.transform(backend, x)
     }
 
-    fn attention_branch(
+    fn attend(
         &self,
         backend: &B,
         x: B::Tensor,
-        bias: Option<&B::Tensor>,
+        context: &AttentionContext<'_, B>,
         keep: &Keep<B::Tensor>,
     ) -> Result<B::Tensor> {
-        if matches!(keep, Keep::All) && self.ln_attn.is_none() && self.ls_1.is_none() {
-            let whole = self.attn.forward_residual(backend, &x, &self.ln_1, bias);
-            if let Some(whole) = whole {
-                return whole;
-            }
+        if let (Keep::All, Some(norm)) = (keep, self.attn_branch.only_before())
+            && let Some(whole) = self.attn.forward_residual(backend, &x, norm, context)
+        {
+            return whole;
         }
-        let mut branch = self.attn.forward(backend, &backend.norm(&x, &self.ln_1)?, bias, keep)?;
-        if let Some(norm) = &self.ln_attn {
-            branch = backend.norm(&branch, norm)?;
-        }
-        residual(backend, &keep.apply(backend, x)?, branch, &self.ls_1)
+        let branch = self.attn.forward(backend, &self.attn_branch.enter(backend, &x)?, context, keep)?;
+        self.attn_branch.leave(backend, &keep.apply(backend, x)?, branch)
     }
 
-    fn mlp_branch(&self, backend: &B, x: B::Tensor) -> Result<B::Tensor> {
-        if self.mlp_ln.is_none() && self.ls_2.is_none() {
-            return backend.residual_mlp(&x, &self.ln_2, &self.c_fc, &self.c_proj);
+    fn transform(&self, backend: &B, x: B::Tensor) -> Result<B::Tensor> {
+        if let Some(norm) = self.mlp_branch.only_before()
+            && let Some(whole) = self.mlp.forward_residual(backend, &x, norm)
+        {
+            return whole;
         }
-        let mut hidden = backend.linear(&backend.norm(&x, &self.ln_2)?, &self.c_fc)?;
-        if let Some(norm) = &self.mlp_ln {
-            hidden = backend.norm(&hidden, norm)?;
-        }
-        residual(backend, &x, backend.linear(&hidden, &self.c_proj)?, &self.ls_2)
+        let branch = self.mlp.forward(backend, &self.mlp_branch.enter(backend, &x)?)?;
+        self.mlp_branch.leave(backend, &x, branch)
     }
-}
-
-/// `x + scale * branch`.
-fn residual<B: Backend>(
-    backend: &B,
-    x: &B::Tensor,
-    mut branch: B::Tensor,
-    scale: &Option<B::Tensor>,
-) -> Result<B::Tensor> {
-    if let Some(scale) = scale {
-        branch = backend.binary(BinaryOp::Mul, &branch, scale)?;
-    }
-    backend.binary(BinaryOp::Add, x, &branch)
 }
 
 /// Checks that a tower has no more blocks than any model: a bound on what a damaged configuration can ask for.
@@ -231,21 +289,20 @@ pub fn check_depth(section: &str, layers: usize) -> Result<()> {
     Ok(())
 }
 
-/// A stack of equal blocks: `resblocks.0`, `resblocks.1`, ...
+/// A stack of equal blocks.
 pub struct Transformer<B: Backend> {
     blocks: Vec<ResidualAttentionBlock<B>>,
 }
 
 impl<B: Backend> Transformer<B> {
-    /// Reads `layers` blocks below the scope of `w`.
+    /// Reads `layers` blocks, `0`, `1`, ..., below the scope of `w`.
     ///
     /// # Errors
     /// [`Error::Weights`], and [`Error::Config`] for more layers than any model has.
     pub fn new(backend: &B, w: &Weights, layers: usize, spec: &BlockSpec) -> Result<Self> {
         check_depth(w.scope_name(), layers)?;
-        let blocks = w.scope("resblocks");
         let blocks = (0..layers)
-            .map(|index| ResidualAttentionBlock::new(backend, &blocks.scope(index.to_string()), spec))
+            .map(|index| ResidualAttentionBlock::new(backend, &w.scope(index.to_string()), spec))
             .collect::<Result<_>>()?;
         Ok(Self { blocks })
     }
@@ -253,7 +310,7 @@ impl<B: Backend> Transformer<B> {
     /// Every block's output is offered to `taps` under the block's name. The last block computes only what `keep` says.
     ///
     /// # Shapes
-    /// `x [N, L, width]`, `bias` broadcasting to `[N, heads, L, L]` `-> [N, L', width]`, the tokens of `keep`.
+    /// `x [N, L, width] -> [N, L', width]`, the tokens of `keep`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
@@ -261,13 +318,13 @@ impl<B: Backend> Transformer<B> {
         &self,
         backend: &B,
         x: B::Tensor,
-        bias: Option<&B::Tensor>,
+        context: &AttentionContext<'_, B>,
         keep: &Keep<B::Tensor>,
         taps: &mut Taps<B::Tensor>,
     ) -> Result<B::Tensor> {
         let Some((last, others)) = self.blocks.split_last() else { return keep.apply(backend, x) };
         let mut run = |x, block: &ResidualAttentionBlock<B>, keep: &Keep<B::Tensor>| {
-            let x = block.forward(backend, x, bias, keep)?;
+            let x = block.forward(backend, x, context, keep)?;
             taps.offer(&block.name, &x);
             Ok(x)
         };

@@ -5,11 +5,17 @@
 mod attention;
 mod block;
 mod keep;
+mod mlp;
+mod names;
 mod options;
 mod pooler;
+mod rotary;
 
-pub use attention::{SelfAttention, SelfAttentionSpec};
-pub use block::{BlockSpec, CustomBlock, ResidualAttentionBlock, Transformer, check_depth};
+pub use attention::{AttentionContext, SelfAttention, SelfAttentionSpec};
+pub use block::{BlockSpec, CustomBlock, NormPlace, ResidualAttentionBlock, Transformer, check_depth};
 pub use keep::Keep;
+pub use mlp::{Mlp, MlpSpec};
+pub use names::{AttentionNames, BlockNames, BranchNames, MlpNames};
 pub use options::{ActivationOptions, NormOptions, gelu};
 pub use pooler::{AttentionalPooler, AttentionalPoolerSpec};
+pub use rotary::Rotary;

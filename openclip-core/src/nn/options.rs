@@ -4,13 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    backend::{Activation, NormSpec},
+    backend::{Activation, NormKind, NormSpec},
 };
 
-/// Keyword arguments of the tower's layer norms: those of `torch.nn.LayerNorm`.
+/// A tower's norms: the keyword arguments of `torch.nn.LayerNorm`, which `norm_kwargs` may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NormOptions {
+    /// What is made equal. Follows from the family, not from the section.
+    #[serde(skip)]
+    pub kind: NormKind,
     /// Added to the variance.
     pub eps: f64,
     /// Whether the norm has weight and bias at all.
@@ -21,7 +24,7 @@ pub struct NormOptions {
 
 impl Default for NormOptions {
     fn default() -> Self {
-        Self { eps: 1e-5, elementwise_affine: true, bias: true }
+        Self { kind: NormKind::Layer, eps: 1e-5, elementwise_affine: true, bias: true }
     }
 }
 
@@ -29,7 +32,7 @@ impl NormOptions {
     /// The norm over `features` features.
     pub fn spec(&self, features: usize) -> NormSpec {
         let weight = self.elementwise_affine;
-        NormSpec { features, eps: self.eps, weight, bias: weight && self.bias }
+        NormSpec { kind: self.kind, features, eps: self.eps, weight, bias: weight && self.bias }
     }
 }
 

@@ -9,7 +9,7 @@ use openclip_core::{
     Backend, Dim, Error, HostTensor, ModelConfig, Result, Taps, TextFamily, TextInfo, TextTower, TowerConfig,
     TowerOutput, Weights,
     backend::{BinaryOp, EmbeddingSpec, LinearSpec, Rearrange, TokenPosition},
-    nn::{Keep, Transformer},
+    nn::{AttentionContext, Keep, Transformer},
 };
 pub use positions::resize_positions;
 
@@ -113,7 +113,7 @@ impl<B: Backend> TextTransformer<B> {
             },
             transformer: Transformer::new(
                 backend,
-                &w.scope("transformer"),
+                &w.scope("transformer.resblocks"),
                 text.layers,
                 &text.block(config.quick_gelu)?,
             )?,
@@ -181,7 +181,8 @@ impl<B: Backend> TextTower<B> for TextTransformer<B> {
         let token = self.pooled_token(backend, ids)?;
         // Whoever looks inside wants to see all of it.
         let keep = if taps.wants_nothing() { &token } else { &Keep::All };
-        let x = self.transformer.forward(backend, x, bias.as_ref(), keep, taps)?;
+        let context = AttentionContext { bias: bias.as_ref(), rotary: None };
+        let x = self.transformer.forward(backend, x, &context, keep, taps)?;
         let (pooled, tokens) = if self.class.is_some() {
             let last = self.last_token(backend, &x)?;
             let length = token_count(backend, &x).checked_sub(&Dim::Fixed(1)).unwrap_or(Dim::Fixed(0));

@@ -9,7 +9,7 @@ use openclip_core::{
     Backend, Dim, HostTensor, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig,
     TowerOutput, Weights,
     backend::{BinaryOp, Conv2dSpec, LinearSpec, Rearrange, ReduceOp},
-    nn::{AttentionalPooler, AttentionalPoolerSpec, Keep, Transformer},
+    nn::{AttentionContext, AttentionalPooler, AttentionalPoolerSpec, Keep, Transformer},
 };
 pub use positions::resize_positions;
 
@@ -96,7 +96,7 @@ impl<B: Backend> VisionTransformer<B> {
         let positions = [1 + rows * columns, width];
         let resizable = w.adapt("positional_embedding", move |stored| {
             let table = HostTensor::new(stored.info.dims.clone(), stored.to_f32())?;
-            resize_positions(&table, [rows, columns])
+            resize_positions("positional_embedding", &table, 1, [rows, columns])
         });
         let pooler = |name: &str, queries: usize| {
             let heads = vision.attn_pooler_heads;
@@ -139,7 +139,7 @@ impl<B: Backend> VisionTransformer<B> {
             },
             transformer: Transformer::new(
                 backend,
-                &w.scope("transformer"),
+                &w.scope("transformer.resblocks"),
                 vision.layers,
                 &vision.block(config.quick_gelu)?,
             )?,
@@ -232,7 +232,7 @@ impl<B: Backend> ImageTower<B> for VisionTransformer<B> {
         let x = self.embed(backend, pixels, taps)?;
         // Whoever looks inside wants to see all of it.
         let keep = if taps.wants_nothing() { self.needed() } else { Keep::All };
-        let x = self.transformer.forward(backend, x, None, &keep, taps)?;
+        let x = self.transformer.forward(backend, x, &AttentionContext::NONE, &keep, taps)?;
         let TowerOutput { pooled, tokens } = self.pool(backend, x, taps)?;
         Ok(TowerOutput { pooled: backend.linear(&pooled, &self.proj)?, tokens })
     }

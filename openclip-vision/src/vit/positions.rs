@@ -5,32 +5,38 @@ use openclip_core::{Error, HostTensor, Result};
 use crate::preprocess::{Interpolation, filter::Coefficients};
 
 /// Resizes the position table of a square grid to another grid: bicubic with antialiasing, half-pixel centres, as
-/// `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`. The first row, the class token's, is kept.
+/// `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`. The first `prefix` rows, those of class tokens, are kept.
+/// `name` is the parameter's.
 ///
 /// # Shapes
-/// `[1 + side * side, width] -> [1 + rows * columns, width]`.
+/// `[prefix + side * side, width] -> [prefix + rows * columns, width]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when the stored grid isn't square.
-pub fn resize_positions(table: &HostTensor, [rows, columns]: [usize; 2]) -> Result<HostTensor> {
+pub fn resize_positions(
+    name: &'static str,
+    table: &HostTensor,
+    prefix: usize,
+    [rows, columns]: [usize; 2],
+) -> Result<HostTensor> {
     let not_square = || {
-        Error::shape(
-            "positional_embedding",
-            "one row for the class token and a square number of others",
-            format!("{:?}", table.dims()),
-        )
+        let expected = match prefix {
+            0 => "a square number of rows".to_owned(),
+            prefix => format!("{prefix} rows for class tokens and a square number of others"),
+        };
+        Error::shape(name, expected, format!("{:?}", table.dims()))
     };
     let &[stored, width] = table.dims() else { return Err(not_square()) };
-    let patches = stored.checked_sub(1).ok_or_else(not_square)?;
+    let patches = stored.checked_sub(prefix).ok_or_else(not_square)?;
     let side = patches.isqrt();
     if side == 0 || side * side != patches {
         return Err(not_square());
     }
-    let (class, grid) = table.data().split_at(width);
+    let (class, grid) = table.data().split_at(prefix * width);
     // One axis at a time, columns first. A line is `width` numbers for each of its cells.
     let wide = resize_axis(grid, [side, side, width], columns);
     let resized = resize_axis(&wide, [1, side, columns * width], rows);
-    HostTensor::new([1 + rows * columns, width], [class, &resized].concat())
+    HostTensor::new([prefix + rows * columns, width], [class, &resized].concat())
 }
 
 /// Resizes the middle axis of `[outer, size, inner]`. The filter is the one that images are resized with: torch's
@@ -61,7 +67,7 @@ mod tests {
         #[test]
         fn a_constant_table_stays_constant(side in 1_usize..9, rows in 1_usize..12, columns in 1_usize..12) {
             let table = HostTensor::new([1 + side * side, 2], vec![0.25; 2 * (1 + side * side)]).unwrap();
-            let resized = resize_positions(&table, [rows, columns]).unwrap();
+            let resized = resize_positions("positions", &table, 1, [rows, columns]).unwrap();
             prop_assert_eq!(resized.dims(), [1 + rows * columns, 2]);
             prop_assert!(resized.data().iter().all(|value| (value - 0.25).abs() < 1e-6));
         }
@@ -71,13 +77,13 @@ mod tests {
     fn the_same_grid_is_left_alone() {
         let values: Vec<f32> = (0..20).map(|value| value as f32).collect();
         let table = HostTensor::new([10, 2], values).unwrap();
-        assert_eq!(resize_positions(&table, [3, 3]).unwrap(), table);
+        assert_eq!(resize_positions("positions", &table, 1, [3, 3]).unwrap(), table);
     }
 
     #[test]
     fn grids_that_are_not_square_are_refused() {
         for dims in [vec![0, 4], vec![1, 4], vec![7, 4], vec![20]] {
-            assert!(resize_positions(&HostTensor::zeros(dims), [2, 2]).is_err());
+            assert!(resize_positions("positions", &HostTensor::zeros(dims), 1, [2, 2]).is_err());
         }
     }
 }

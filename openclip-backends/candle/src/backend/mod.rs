@@ -7,7 +7,7 @@ use openclip_core::{
     Backend, Dim, Dims, DisplayDims, Error, HostTensor, Precision, Result, TokenBatch, Weights,
     backend::{
         Activation, AttentionSpec, BinaryOp, Conv2dSpec, DeviceSpec, Eager, EmbeddingSpec, LinearSpec,
-        NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp, TokenPosition, WeightLayout, composed,
+        NormKind, NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp, TokenPosition, WeightLayout, composed,
     },
     weights::Table,
 };
@@ -94,33 +94,31 @@ impl CandleBackend {
     }
 
     /// Packs a linear layer for the CPU, or takes it from what is kept on disk. `values` reads the weight, in the layout of
-    /// `spec`; `name` is the parameter's.
+    /// `spec`; `parameters` are what it is read from, and `name` says how.
     fn packed<'w>(
         &self,
         w: &'w Weights,
-        name: &str,
+        (name, parameters): (String, &[&str]),
         spec: &LinearSpec,
         bias: Option<HostTensor>,
         values: impl FnOnce() -> Result<Cow<'w, [f32]>>,
     ) -> Result<cpu::PackedLinear> {
-        let cache = self.cache.as_deref().filter(|_| !w.is_adapted(name));
-        let mut kept_as = w.path(name);
-        if let Some((rows, _)) = &spec.weight.rows {
-            kept_as += &format!("[{}..{}]", rows.start, rows.end);
-        }
-        if spec.layout == WeightLayout::InOut {
-            kept_as += " transposed";
-        }
+        let adapted = parameters.iter().any(|parameter| w.is_adapted(parameter));
+        let cache = self.cache.as_deref().filter(|_| !adapted);
+        let kept_as = match spec.layout {
+            WeightLayout::OutIn => name,
+            WeightLayout::InOut => name + " transposed",
+        };
         if let Some(cache) = cache
             && let Some(layer) = cpu::PackedLinear::kept(cache, &kept_as, spec, bias.clone(), self.precision)
         {
             return Ok(layer);
         }
         let layer = cpu::PackedLinear::new(spec, &values()?, bias, self.precision).map_err(|message| {
-            let message = format!("{}: {message}", w.path(name));
+            let message = format!("{kept_as}: {message}");
             Error::Unsupported { backend: "candle", message }
         })?;
-        w.release(name);
+        parameters.iter().for_each(|parameter| w.release(parameter));
         if let Some(cache) = cache {
             layer.keep(cache, &kept_as);
         }
@@ -179,9 +177,11 @@ pub enum Conv2d {
 /// Normalisation parameters, as slices for the CPU or on a device.
 pub enum Norm {
     /// For the CPU.
-    Rows(cpu::LayerNorm),
+    Rows(cpu::RowNorm),
     /// On another device.
     Device {
+        /// What is made equal.
+        kind: NormKind,
         /// Added to the variance.
         eps: f64,
         /// `[features]`.
@@ -238,8 +238,9 @@ impl Backend for CandleBackend {
     fn prepare_linear(&self, w: &Weights, spec: &LinearSpec) -> Result<Linear> {
         if self.own_kernels {
             spec.require(w)?;
-            let values = || spec.weight_values(w);
-            let layer = self.packed(w, &spec.weight.name, spec, spec.read_bias(w)?, values)?;
+            let parameters: Vec<&str> = spec.weight.iter().map(|part| part.name.as_str()).collect();
+            let named = (spec.weight_name(w), parameters.as_slice());
+            let layer = self.packed(w, named, spec, spec.read_bias(w)?, || spec.weight_values(w))?;
             return Ok(Linear::Packed(Box::new(layer)));
         }
         let (weight, bias) = spec.read(w)?;
@@ -259,7 +260,8 @@ impl Backend for CandleBackend {
             let inputs = spec.weight_dims()[1..].iter().product();
             let linear = LinearSpec::new(inputs, spec.out_channels).unquantized();
             let linear = LinearSpec { activation: spec.activation, ..linear };
-            let layer = self.packed(w, "weight", &linear, bias, || spec.weight_values(w))?;
+            let named = (w.path("weight"), ["weight"].as_slice());
+            let layer = self.packed(w, named, &linear, bias, || spec.weight_values(w))?;
             return Ok(Conv2d::Patches { patch: spec.kernel, layer: Box::new(layer) });
         }
         let weight = HostTensor::new(spec.weight_dims(), spec.weight_values(w)?.into_owned())?;
@@ -274,7 +276,8 @@ impl Backend for CandleBackend {
         };
         let (weight, bias) = (read("weight", spec.weight)?, read("bias", spec.bias)?);
         if self.own_kernels {
-            return Ok(Norm::Rows(cpu::LayerNorm {
+            return Ok(Norm::Rows(cpu::RowNorm {
+                kind: spec.kind,
                 eps: spec.eps as f32,
                 weight: weight.map(HostTensor::into_data),
                 bias: bias.map(HostTensor::into_data),
@@ -282,7 +285,7 @@ impl Backend for CandleBackend {
             }));
         }
         let upload = |value: Option<HostTensor>| value.map(|value| self.tensor(value)).transpose();
-        Ok(Norm::Device { eps: spec.eps, weight: upload(weight)?, bias: upload(bias)? })
+        Ok(Norm::Device { kind: spec.kind, eps: spec.eps, weight: upload(weight)?, bias: upload(bias)? })
     }
 
     fn prepare_embedding(&self, w: &Weights, spec: &EmbeddingSpec) -> Result<Embedding> {
@@ -364,8 +367,11 @@ impl Backend for CandleBackend {
     fn norm(&self, x: &Tensor, layer: &Norm) -> Result<Tensor> {
         let run = || match layer {
             Norm::Rows(rows) => cpu::ops::norm(x, rows),
-            Norm::Device { eps, weight, bias } => {
-                let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+            Norm::Device { kind, eps, weight, bias } => {
+                let centred = match kind {
+                    NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+                    NormKind::Rms => x.clone(),
+                };
                 let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
                 let mut y = centred.broadcast_div(&(variance + *eps)?.sqrt()?)?;
                 if let Some(weight) = weight {
@@ -462,6 +468,13 @@ impl Backend for CandleBackend {
         };
         let bias = self.host_bias(bias, spec.heads, x, x)?;
         cpu::ops::residual_attention(x, rows, packed, *spec, bias.as_ref(), out).map_err(failed("attention"))
+    }
+
+    fn rotate_pairs(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        match self.own_kernels {
+            true => cpu::ops::rotate_pairs(x, cos, sin).map_err(failed("rotate_pairs")),
+            false => composed::rotate_pairs(self, x, cos, sin),
+        }
     }
 
     fn residual_mlp(&self, x: &Tensor, norm: &Norm, fc: &Linear, proj: &Linear) -> Result<Tensor> {

@@ -155,12 +155,45 @@ fn norms_keep_their_digits_beside_a_large_mean() {
 
 #[test]
 fn norms_agree() {
-    for spec in [NormSpec::new(24), NormSpec { bias: false, eps: 1e-3, ..NormSpec::new(24) }] {
+    let specs = [
+        NormSpec::new(24),
+        NormSpec { bias: false, eps: 1e-3, ..NormSpec::new(24) },
+        NormSpec { kind: NormKind::Rms, bias: false, ..NormSpec::new(24) },
+    ];
+    for spec in specs {
         let (largest, _) = difference(&[sample(&[3, 5, 24], 7)], |backend, x| {
             backend.norm(&x[0], &backend.prepare_norm(&weights(), &spec)?)
         });
         assert!(largest < 1e-5, "{largest}");
     }
+}
+
+#[test]
+fn a_root_mean_square_leaves_the_mean() {
+    let spec = NormSpec { kind: NormKind::Rms, weight: false, bias: false, eps: 0.0, ..NormSpec::new(2) };
+    for backend in [kernels(), portable()] {
+        let layer = backend.prepare_norm(&weights(), &spec).unwrap();
+        let x = backend.upload(&HostTensor::new([1, 2], vec![3.0, 4.0]).unwrap()).unwrap();
+        let y = backend.download(&backend.norm(&x, &layer).unwrap()).unwrap();
+        let expected = [3.0 / 12.5_f32.sqrt(), 4.0 / 12.5_f32.sqrt()];
+        assert!(y.data().iter().zip(expected).all(|(y, expected)| (y - expected).abs() < 1e-6), "{y:?}");
+    }
+}
+
+#[test]
+fn turned_pairs_agree() {
+    // A slice of a packed tensor, as queries are one.
+    for (start, length) in [(0, 5), (8, 1)] {
+        let inputs = [sample(&[3, length, 24], 7), sample(&[length, 8], 8), sample(&[length, 8], 9)];
+        let (largest, _) = difference(&inputs, |backend, x| {
+            let part = backend.slice(&x[0], 2, &Dim::Fixed(start), &Dim::Fixed(start + 8))?;
+            backend.rotate_pairs(&part, &x[1], &x[2])
+        });
+        assert!(largest < 1e-6, "{largest}");
+    }
+    let backend = kernels();
+    let [x, table] = [[1, 2, 8], [1, 1, 8]].map(|dims| backend.upload(&sample(&dims, 1)).unwrap());
+    assert!(backend.rotate_pairs(&x, &table, &table).is_err());
 }
 
 #[test]

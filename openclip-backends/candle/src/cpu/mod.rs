@@ -18,4 +18,4 @@ mod threads;
 
 pub use cache::PackedCache;
 pub use linear::PackedLinear;
-pub use norm::LayerNorm;
+pub use norm::RowNorm;

@@ -1,5 +1,6 @@
-//! Layer normalisation.
+//! Normalisation of rows.
 
+use openclip_core::backend::NormKind;
 use rten_simd::SimdOp;
 use rten_vecmath::{Normalize, NormalizeOptions, Sum, SumSquareSub};
 
@@ -8,10 +9,12 @@ use super::{
     threads::Threads,
 };
 
-/// Layer normalisation over the last axis. The variance is computed from deviations from the mean: the difference of
+/// Normalisation over the last axis. The variance is computed from deviations from the mean: the difference of
 /// mean square and squared mean loses all digits where a channel is large everywhere.
 #[derive(Debug)]
-pub struct LayerNorm {
+pub struct RowNorm {
+    /// What is made equal.
+    pub kind: NormKind,
     /// Added to the variance.
     pub eps: f32,
     /// Factor per feature.
@@ -22,7 +25,7 @@ pub struct LayerNorm {
     pub features: usize,
 }
 
-impl LayerNorm {
+impl RowNorm {
     /// `x [M, features]` to `target [M, features]`.
     pub fn run(&self, x: Matrix, target: MatrixMut, threads: Threads) {
         threads.rows(x, target, |x, mut target| {
@@ -33,7 +36,10 @@ impl LayerNorm {
     }
 
     fn row(&self, x: &[f32], target: &mut [f32]) {
-        let mean = Sum::new(x).dispatch() / self.features as f32;
+        let mean = match self.kind {
+            NormKind::Layer => Sum::new(x).dispatch() / self.features as f32,
+            NormKind::Rms => 0.0,
+        };
         let variance = SumSquareSub::new(x, mean).dispatch() / self.features as f32;
         let options = NormalizeOptions {
             pre_scale_bias: mean,

@@ -15,7 +15,7 @@ use super::{
     attention::Attention,
     linear::PackedLinear,
     matrix::{Matrix, MatrixMut},
-    norm::LayerNorm,
+    norm::RowNorm,
     scratch::Scratch,
     threads::{Threads, pieces, split_rows, tile_rows},
 };
@@ -78,7 +78,7 @@ pub fn linear(x: &Tensor, layer: &PackedLinear) -> Result<Tensor> {
 }
 
 /// `[.., features] -> [.., features]`.
-pub fn norm(x: &Tensor, layer: &LayerNorm) -> Result<Tensor> {
+pub fn norm(x: &Tensor, layer: &RowNorm) -> Result<Tensor> {
     let (features, rows) = (layer.features, rows("norm", x, layer.features)?);
     read("norm", x, |values| {
         let x_rows = Matrix::new(values, rows, features, features);
@@ -124,6 +124,39 @@ pub fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], layer: &PackedLinear)
     })
 }
 
+/// Neighbouring features turned: `x [N, L, D]`, `cos`, `sin` `[L, D]`; a slice of a tensor is read where it stands.
+pub fn rotate_pairs(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (batch, length, width) = x.dims3()?;
+    if [cos.dims(), sin.dims()] != [[length, width]; 2] || width % 2 != 0 {
+        candle_core::bail!("rotate_pairs: tables {:?}, {:?} for {:?}", cos.dims(), sin.dims(), x.dims());
+    }
+    let placed = match x.stride() {
+        &[input, row, 1] if row >= width && (batch == 1 || input == length * row) => x.clone(),
+        _ => x.contiguous()?,
+    };
+    let (storage, layout) = placed.storage_and_layout();
+    let row = layout.stride().get(1).copied().unwrap_or(width).max(width);
+    let rows = Matrix::new(values("rotate_pairs", &storage, layout)?, batch * length, width, row);
+    read("rotate_pairs", cos, |cos| {
+        read("rotate_pairs", sin, |sin| {
+            made(x, batch * length, width, |target| {
+                in_tiles(batch * length, target, |part, mut target, _| {
+                    for (index, row) in part.enumerate() {
+                        let token = row % length;
+                        let table = token * width..(token + 1) * width;
+                        let pairs = rows.row(row).chunks_exact(2).zip(target.row(index).chunks_exact_mut(2));
+                        let turns = cos[table.clone()].chunks_exact(2).zip(sin[table].chunks_exact(2));
+                        for ((x, y), (cos, sin)) in pairs.zip(turns) {
+                            y[0] = cos[0] * x[0] + sin[0] * x[1];
+                            y[1] = cos[1] * x[1] + sin[1] * x[0];
+                        }
+                    }
+                });
+            })
+        })
+    })
+}
+
 /// Every value on its own.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     read("activate", x, |values| {
@@ -166,7 +199,7 @@ pub fn attention([q, k, v]: [&Tensor; 3], spec: AttentionSpec, bias: Option<&Hos
 }
 
 /// `x + proj(fc(norm(x)))`.
-pub fn residual_mlp(x: &Tensor, norm: &LayerNorm, fc: &PackedLinear, proj: &PackedLinear) -> Result<Tensor> {
+pub fn residual_mlp(x: &Tensor, norm: &RowNorm, fc: &PackedLinear, proj: &PackedLinear) -> Result<Tensor> {
     let (features, hidden, rows) = (norm.features, fc.outputs(), rows("mlp", x, norm.features)?);
     if [fc.inputs(), proj.outputs(), proj.inputs()] != [features, features, hidden] {
         candle_core::bail!(
@@ -200,7 +233,7 @@ pub fn residual_mlp(x: &Tensor, norm: &LayerNorm, fc: &PackedLinear, proj: &Pack
 /// `x + out_proj(attention(in_proj(norm(x))))`.
 pub fn residual_attention(
     x: &Tensor,
-    norm: &LayerNorm,
+    norm: &RowNorm,
     in_proj: &PackedLinear,
     spec: AttentionSpec,
     bias: Option<&HostTensor>,

@@ -1,6 +1,6 @@
 //! Prepared layers: weights on the device in the backend's precision, and what is computed with them.
 
-use openclip_core::backend::{Activation, Conv2dSpec, LinearSpec, NormSpec};
+use openclip_core::backend::{Activation, Conv2dSpec, LinearSpec, NormKind, NormSpec};
 use tch::{Kind, Result, Tensor};
 
 use crate::tensor::TchTensor;
@@ -87,7 +87,14 @@ impl Norm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let weight = self.weight.as_ref().map(TchTensor::inner);
         let bias = self.bias.as_ref().map(TchTensor::inner);
-        x.f_layer_norm([int(self.spec.features)], weight, bias, self.spec.eps, true)
+        let features = [int(self.spec.features)];
+        match self.spec.kind {
+            NormKind::Layer => x.f_layer_norm(features, weight, bias, self.spec.eps, true),
+            NormKind::Rms => {
+                let y = x.f_rms_norm(features, weight, self.spec.eps)?;
+                bias.map_or_else(|| Ok(y.shallow_clone()), |bias| y.f_add(bias))
+            }
+        }
     }
 }
 

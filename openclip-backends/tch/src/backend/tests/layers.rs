@@ -103,7 +103,7 @@ proptest! {
         rows in 1_usize..5, features in 2_usize..100, weight: bool, bias: bool, mean in 0_u8..3, small_eps: bool,
     ) {
         let eps = if small_eps { 1e-6 } else { 1e-2 };
-        let spec = NormSpec { features, eps, weight, bias };
+        let spec = NormSpec { eps, weight, bias, ..NormSpec::new(features) };
         let mut values = sample(&[rows, 1, features], 3);
         let offset = f32::from(mean) * 100.0;
         values.data_mut().iter_mut().for_each(|value| *value += offset);
