@@ -31,31 +31,63 @@ NOTES = {
 }
 
 
-def is_native(config):
-    """Native image tower and native text tower with the CLIP tokenizer."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    return (
-        "timm_model_name" not in vision
-        and "multimodal_cfg" not in config
-        and "hf_model_name" not in text
-        and "hf_tokenizer_name" not in text
-    )
+def image_kind(config):
+    """`resnet`, `vit`, or the beginning of a trunk's name in timm."""
+    vision = config["vision_cfg"]
+    if "timm_model_name" in vision:
+        return vision["timm_model_name"]
+    return "resnet" if isinstance(vision["layers"], list) else "vit"
 
 
-def is_native_vit(config):
-    return is_native(config) and isinstance(config["vision_cfg"]["layers"], int)
+def text_model(config):
+    """The Hugging Face model that the text tower is, if it is one."""
+    return config["text_cfg"].get("hf_model_name", "")
 
 
-def is_resnet(config):
-    return is_native(config) and isinstance(config["vision_cfg"]["layers"], list)
+def native(kind, quick_gelu):
+    """Image tower of a kind, the reference's own text tower and CLIP's vocabulary."""
+
+    def belongs(name, config):
+        plain = not text_model(config) and "hf_tokenizer_name" not in config["text_cfg"]
+        plain = plain and "multimodal_cfg" not in config
+        return plain and image_kind(config) == kind and bool(config.get("quick_gelu")) == quick_gelu
+
+    return belongs
+
+
+def named(pattern):
+    """Towers of the reference's own text kind, by name."""
+    return lambda name, config: re.match(pattern, name) and not text_model(config)
+
+
+def text(model):
+    """By the Hugging Face model of the text tower."""
+    return lambda name, config: text_model(config).startswith(model) and "multimodal_cfg" not in config
 
 
 # file name -> (family as shown to users, predicate over name and config)
 FAMILIES = {
-    "rn": ("RN", lambda name, config: is_resnet(config) and not config.get("quick_gelu")),
-    "rn-quickgelu": ("RN-quickgelu", lambda name, config: is_resnet(config) and config.get("quick_gelu")),
-    "vit": ("ViT", lambda name, config: is_native_vit(config) and not config.get("quick_gelu")),
-    "vit-quickgelu": ("ViT-quickgelu", lambda name, config: is_native_vit(config) and config.get("quick_gelu")),
+    "rn": ("RN", native("resnet", False)),
+    "rn-quickgelu": ("RN-quickgelu", native("resnet", True)),
+    "vit": ("ViT", native("vit", False)),
+    "vit-quickgelu": ("ViT-quickgelu", native("vit", True)),
+    "worldwide": ("worldwide", named(".*-worldwide")),
+    "clipa": ("CLIPA", named(".*-CLIPA")),
+    "convnext": ("ConvNeXt", named("convnext_")),
+    "siglip": ("SigLIP", named(".*-SigLIP($|-)")),
+    "siglip2": ("SigLIP2", named(".*-SigLIP2($|-)")),
+    "pe-core": ("PE-Core", named("PE-Core-")),
+    "eva01": ("EVA01", named("EVA01-")),
+    "eva02": ("EVA02", named("EVA02-")),
+    "vitamin": ("ViTamin", named("ViTamin-")),
+    "mobileclip": ("MobileCLIP", named("MobileCLIP-")),
+    "mobileclip2": ("MobileCLIP2", named("MobileCLIP2-")),
+    "timm": ("timm", named("(swin|vit)_")),
+    "roberta": ("RoBERTa", text("roberta")),
+    "xlm-roberta": ("XLM-RoBERTa", text("xlm-roberta")),
+    "mt5": ("mT5", text("google/mt5")),
+    "nllb": ("NLLB", text("facebook/nllb")),
+    "coca": ("CoCa", lambda name, config: "multimodal_cfg" in config),
 }
 
 
@@ -183,17 +215,22 @@ def main():
         results = {(row["name"], row["pretrained"]): float(row["ImageNet 1k"]) for row in csv.DictReader(file)}
 
     stale = []
+    placed = set()
     for stem, (title, belongs) in FAMILIES.items():
         names = sorted((name for name, config in _MODEL_CONFIGS.items() if belongs(name, config)), key=natural_key)
-        text = family_file(title, names, profiles, results)
+        assert not placed.intersection(names), f"{stem}: in two families: {placed.intersection(names)}"
+        placed.update(names)
+        content = family_file(title, names, profiles, results)
         path = arguments.out / f"{stem}.toml"
         tags = sum(len(_PRETRAINED.get(name, {})) for name in names)
-        print(f"{path.name}: {len(names)} architectures, {tags} tags, {len(text)} bytes")
+        print(f"{path.name}: {len(names)} architectures, {tags} tags, {len(content)} bytes")
         if arguments.check:
-            if not path.is_file() or path.read_text() != text:
+            if not path.is_file() or path.read_text() != content:
                 stale.append(path.name)
         else:
-            path.write_text(text)
+            path.write_text(content)
+    if placed != set(_MODEL_CONFIGS):
+        sys.exit(f"in no family: {', '.join(sorted(set(_MODEL_CONFIGS) - placed))}")
     if stale:
         sys.exit(f"not what this script makes: {', '.join(stale)}")
 

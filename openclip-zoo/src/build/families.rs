@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use openclip_core::{
-    Error, ImageEncoder, ImageFamily, ImageInfo, ModelConfig, Result, TextEncoder, TextFamily, TextInfo,
-    TowerConfig, Weights, backend::ShapeBackend,
+    Error, ImageEncoder, ImageFamily, ImageInfo, ModelConfig, Result, Taps, TextEncoder, TextFamily,
+    TextInfo, TowerConfig, Weights,
+    backend::{OperationCounter, ShapeBackend, ShapeTensor},
 };
 use openclip_ort::{OnnxModel, RecordOptions};
 use openclip_text::TextTransformerFamily;
@@ -25,6 +26,8 @@ pub trait AnyImageFamily: Send + Sync {
     fn info(&self, config: &ModelConfig) -> Result<ImageInfo>;
     /// Asks `w` for every parameter of the tower, without reading any.
     fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()>;
+    /// Floating point operations of one image. `w` is asked for every parameter.
+    fn operations(&self, config: &ModelConfig, w: &Weights) -> Result<u64>;
     /// Builds the tower on the backend that `options` names.
     fn encoder(
         self: Arc<Self>,
@@ -51,6 +54,16 @@ impl<F: ImageFamily> AnyImageFamily for F {
 
     fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()> {
         self.build(&ShapeBackend, config, w).map(drop)
+    }
+
+    fn operations(&self, config: &ModelConfig, w: &Weights) -> Result<u64> {
+        let counter = OperationCounter::default();
+        let tower = self.build(&counter, config, w)?;
+        let [height, width] = ImageFamily::info(self, config)?.image_size;
+        let pixels = ShapeTensor::new([1, 3, height, width]);
+        // Whoever looks inside has nothing left out.
+        tower.forward(&counter, &pixels, &mut Taps::everything())?;
+        Ok(counter.operations())
     }
 
     fn encoder(
@@ -103,6 +116,8 @@ pub trait AnyTextFamily: Send + Sync {
     fn info(&self, config: &ModelConfig) -> Result<TextInfo>;
     /// Asks `w` for every parameter of the tower, without reading any.
     fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()>;
+    /// Floating point operations of one text that fills the context. `w` is asked for every parameter.
+    fn operations(&self, config: &ModelConfig, w: &Weights) -> Result<u64>;
     /// Builds the tower on the backend that `options` names.
     fn encoder(
         self: Arc<Self>,
@@ -129,6 +144,14 @@ impl<F: TextFamily> AnyTextFamily for F {
 
     fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()> {
         self.build(&ShapeBackend, config, w).map(drop)
+    }
+
+    fn operations(&self, config: &ModelConfig, w: &Weights) -> Result<u64> {
+        let counter = OperationCounter::default();
+        let tower = self.build(&counter, config, w)?;
+        let ids = ShapeTensor::new([1, TextFamily::info(self, config)?.context_length]);
+        tower.forward(&counter, &ids, &mut Taps::everything())?;
+        Ok(counter.operations())
     }
 
     fn encoder(

@@ -16,6 +16,7 @@ mod quantize;
 
 use std::sync::Arc;
 
+use crate::Profile;
 pub use backend::{BackendKind, BackendOptions};
 pub use export::{OnnxOptions, export_onnx};
 pub use families::{AnyImageFamily, AnyTextFamily, Families};
@@ -185,6 +186,33 @@ pub fn logit_parameters(config: &ModelConfig, source: &Arc<dyn WeightSource>) ->
         (Some(_), stored) => Some(if stored { read("logit_bias")? } else { 0.0 }),
     };
     Ok(LogitParameters { scale: read("logit_scale")?.exp(), bias })
+}
+
+/// Sizes and costs of `config`'s towers, counted on their definitions: parameters, and floating point operations of one
+/// image and of one text that fills the context.
+///
+/// # Errors
+/// [`Error::Config`].
+pub fn profile(families: &Families, config: &ModelConfig) -> Result<Profile> {
+    let tower = |count: &dyn Fn(&Weights) -> Result<u64>| -> Result<[f64; 2]> {
+        let any: Arc<dyn WeightSource> = Arc::new(openclip_core::weights::synth::SynthesisedWeights::new());
+        let weights = Weights::survey(any);
+        let operations = count(&weights)?;
+        let parameters =
+            weights.requests().iter().map(|(_, dims)| dims.iter().product::<usize>()).sum::<usize>();
+        Ok([parameters as f64 / 1e6, operations as f64 / 1e9])
+    };
+    let (image, text) = (families.image(config)?, families.text(config)?);
+    let [image_mparams, image_gflops] = tower(&|w| image.operations(config, &w.scope(IMAGE_SCOPE)))?;
+    let [text_mparams, text_gflops] = tower(&|w| text.operations(config, &w.scope(TEXT_SCOPE)))?;
+    Ok(Profile {
+        mparams: image_mparams + text_mparams,
+        image_mparams,
+        text_mparams,
+        gflops: Some(image_gflops + text_gflops),
+        image_gflops: Some(image_gflops),
+        text_gflops: Some(text_gflops),
+    })
 }
 
 /// Every parameter of `config`'s towers with its dimensions, image tower first.

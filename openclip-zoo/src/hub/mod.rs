@@ -101,6 +101,15 @@ impl Hub {
         Ok(Some(pointer))
     }
 
+    /// The path of a file in the cache as it lies there, not verified: to tell what is cached. Never uses the network.
+    ///
+    /// # Errors
+    /// Errors of reading the cache.
+    pub fn lookup(&self, file: &HubFile) -> Result<Option<PathBuf>, HubError> {
+        let cache = RepositoryCache::new(&self.config.cache_dir, &file.repository);
+        Ok(cache.find(file)?.map(|(_, pointer)| pointer))
+    }
+
     /// The path of a file, verified: from the cache if it is there, else downloaded. With
     /// [`refresh`](HubConfig::refresh) the hub is asked first whether the revision has moved.
     ///

@@ -1,12 +1,18 @@
 //! `openclip models list` and `openclip models show`: what the registry knows.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     io::{Write, stdout},
+    path::PathBuf,
 };
 
 use anyhow::{Context, Result};
-use openclip::zoo::{Architecture, Pretrained, Registry};
+use openclip::zoo::{
+    Architecture, Pretrained, Profile, Registry,
+    build::{self, Families},
+    hub::{Hub, HubConfig},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,126 +22,173 @@ use crate::{
 
 pub fn run(arguments: &Models) -> Result<Outcome> {
     let registry = Registry::bundled();
+    let catalog = Catalog { hub: Hub::new(HubConfig::from_env()), families: Families::default() };
     let text = match &arguments.command {
-        None => list(&registry, &ModelsList::default())?,
-        Some(ModelsCommand::List(options)) => list(&registry, options)?,
+        None => catalog.list(&registry, &ModelsList::default())?,
+        Some(ModelsCommand::List(options)) => catalog.list(&registry, options)?,
         Some(ModelsCommand::Show { name, json: true }) => {
-            format!("{}\n", serde_json::to_value(registry.architecture(name)?)?)
+            format!("{}\n", catalog.json(registry.architecture(name)?)?)
         }
-        Some(ModelsCommand::Show { name, json: false }) => show(registry.architecture(name)?)?,
+        Some(ModelsCommand::Show { name, json: false }) => catalog.show(registry.architecture(name)?)?,
     };
     stdout().write_all(text.as_bytes()).context("stdout")?;
     Ok(Outcome::Done)
 }
 
-fn list(registry: &Registry, options: &ModelsList) -> Result<String> {
-    let all = registry.architectures()?;
-    let mut chosen = all.clone();
-    if let Some(family) = &options.family {
-        chosen.retain(|architecture| architecture.family.eq_ignore_ascii_case(family));
-        if chosen.is_empty() {
-            let mut families: Vec<&str> =
-                all.iter().map(|architecture| architecture.family.as_str()).collect();
-            families.dedup();
-            let message = format!("there is no family `{family}`; there are: {}", families.join(", "));
-            return Err(UsageError(message).into());
+/// What is known of models beside their records.
+struct Catalog {
+    hub: Hub,
+    families: Families,
+}
+
+impl Catalog {
+    fn list(&self, registry: &Registry, options: &ModelsList) -> Result<String> {
+        let all = registry.architectures()?;
+        let mut chosen = all.clone();
+        if let Some(family) = &options.family {
+            chosen.retain(|architecture| architecture.family.eq_ignore_ascii_case(family));
+            if chosen.is_empty() {
+                let families: BTreeSet<&str> =
+                    all.iter().map(|architecture| architecture.family.as_str()).collect();
+                let families: Vec<&str> = families.into_iter().collect();
+                let message = format!("there is no family `{family}`; there are: {}", families.join(", "));
+                return Err(UsageError(message).into());
+            }
+        }
+        if options.json {
+            let mut text = String::new();
+            for architecture in chosen {
+                for line in self.json_lines(architecture, options.pretrained)? {
+                    writeln!(text, "{line}")?;
+                }
+            }
+            return Ok(text);
+        }
+        if options.pretrained {
+            let rows = chosen.iter().flat_map(|architecture| {
+                architecture.pretrained.iter().map(|pretrained| self.pretrained_row(architecture, pretrained))
+            });
+            let header =
+                ["architecture", "tag", "family", "ImageNet", "pixels", "size", "licence", "cached", "from"];
+            return Ok(table(&header, &rows.collect::<Result<Vec<_>>>()?));
+        }
+        let rows = chosen.iter().map(|architecture| self.architecture_row(architecture));
+        let header = [
+            "architecture",
+            "family",
+            "params",
+            "image",
+            "GFLOPs",
+            "pixels",
+            "width",
+            "tags",
+            "ImageNet",
+            "cached",
+        ];
+        Ok(table(&header, &rows.collect::<Result<Vec<_>>>()?))
+    }
+
+    /// Published sizes and costs, or those that the model's definition has.
+    fn profile(&self, architecture: &Architecture) -> Result<Profile> {
+        match &architecture.profile {
+            Some(profile) => Ok(profile.clone()),
+            None => Ok(build::profile(&self.families, &architecture.config)?),
         }
     }
-    if options.json {
-        let lines = chosen.iter().flat_map(|architecture| json_lines(architecture, options.pretrained));
-        return Ok(lines.map(|line| format!("{line}\n")).collect());
+
+    /// The file that the weights were downloaded to, if they were.
+    fn cached(&self, pretrained: &Pretrained) -> Result<Option<PathBuf>> {
+        for file in pretrained.hub_files()? {
+            if let Some(path) = self.hub.lookup(&file)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
-    let rows: Vec<Vec<String>> = match options.pretrained {
-        false => chosen.iter().map(|architecture| architecture_row(architecture)).collect(),
-        true => chosen
-            .iter()
-            .flat_map(|architecture| {
-                architecture.pretrained.iter().map(|pretrained| pretrained_row(architecture, pretrained))
-            })
-            .collect(),
-    };
-    let header: &[&str] = match options.pretrained {
-        false => &["architecture", "family", "params", "image", "GFLOPs", "size", "width", "tags"],
-        true => &["architecture", "tag", "ImageNet", "size", "licence", "from"],
-    };
-    Ok(table(header, &rows))
-}
 
-fn json_lines(architecture: &Architecture, pretrained: bool) -> Vec<Value> {
-    let common = json!({
-        "name": architecture.name,
-        "family": architecture.family,
-        "image_size": image_size(architecture),
-        "embed_dim": architecture.config.embed_dim,
-        "profile": architecture.profile,
-    });
-    if !pretrained {
-        let mut line = common;
-        line["tags"] = architecture.tags().collect();
-        return vec![line];
+    fn json(&self, architecture: &Architecture) -> Result<Value> {
+        let mut value = json!(architecture);
+        value["profile"] = json!(self.profile(architecture)?);
+        for (record, pretrained) in architecture.pretrained.iter().enumerate() {
+            value["pretrained"][record]["cached"] = json!(self.cached(pretrained)?.is_some());
+        }
+        Ok(value)
     }
-    let line = |record: &Pretrained| {
-        let mut line = common.clone();
-        line["pretrained"] = json!(record);
-        line
-    };
-    architecture.pretrained.iter().map(line).collect()
-}
 
-fn image_size(architecture: &Architecture) -> Option<&Value> {
-    architecture.config.vision_cfg.get("image_size")
-}
-
-fn size_text(architecture: &Architecture) -> String {
-    image_size(architecture).map_or_else(|| "224".to_owned(), Value::to_string)
-}
-
-fn architecture_row(architecture: &Architecture) -> Vec<String> {
-    let profile = architecture.profile.as_ref();
-    let millions = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} M"));
-    vec![
-        architecture.name.clone(),
-        architecture.family.clone(),
-        millions(profile.map(|profile| profile.mparams)),
-        millions(profile.map(|profile| profile.image_mparams)),
-        profile
-            .and_then(|profile| profile.gflops)
-            .map_or_else(|| "-".to_owned(), |value| format!("{value:.1}")),
-        size_text(architecture),
-        architecture.config.embed_dim.to_string(),
-        architecture.pretrained.len().to_string(),
-    ]
-}
-
-fn pretrained_row(architecture: &Architecture, pretrained: &Pretrained) -> Vec<String> {
-    vec![
-        architecture.name.clone(),
-        pretrained.tag.clone(),
-        accuracy(pretrained),
-        size_text(architecture),
-        pretrained.licence.clone().unwrap_or_else(|| "-".to_owned()),
-        place(pretrained),
-    ]
-}
-
-fn accuracy(pretrained: &Pretrained) -> String {
-    pretrained.imagenet_zero_shot.map_or_else(|| "-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
-}
-
-/// Where weights come from.
-fn place(pretrained: &Pretrained) -> String {
-    match (&pretrained.bundled, &pretrained.repository, &pretrained.url) {
-        (Some(_), _, _) => "this program".to_owned(),
-        (_, Some(repository), _) => repository.clone(),
-        (_, _, Some(url)) => url.address.clone(),
-        _ => "-".to_owned(),
+    fn json_lines(&self, architecture: &Architecture, pretrained: bool) -> Result<Vec<Value>> {
+        let common = json!({
+            "name": architecture.name,
+            "family": architecture.family,
+            "image_size": image_size(architecture),
+            "embed_dim": architecture.config.embed_dim,
+            "profile": self.profile(architecture)?,
+        });
+        if !pretrained {
+            let mut line = common;
+            line["tags"] = architecture.tags().collect();
+            return Ok(vec![line]);
+        }
+        let line = |record: &Pretrained| {
+            let mut line = common.clone();
+            line["pretrained"] = json!(record);
+            line["cached"] = json!(self.cached(record)?.is_some());
+            Ok(line)
+        };
+        architecture.pretrained.iter().map(line).collect()
     }
-}
 
-fn show(architecture: &Architecture) -> Result<String> {
-    let mut text = format!("{}\n", architecture.name);
-    writeln!(text, "  family      {}", architecture.family)?;
-    if let Some(profile) = &architecture.profile {
+    fn architecture_row(&self, architecture: &Architecture) -> Result<Vec<String>> {
+        let profile = self.profile(architecture)?;
+        let best = architecture.pretrained.iter().filter_map(|pretrained| pretrained.imagenet_zero_shot);
+        let mut cached = 0;
+        for pretrained in &architecture.pretrained {
+            cached += usize::from(self.cached(pretrained)?.is_some());
+        }
+        Ok(vec![
+            architecture.name.clone(),
+            architecture.family.clone(),
+            format!("{:.1} M", profile.mparams),
+            format!("{:.1} M", profile.image_mparams),
+            profile.gflops.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}")),
+            size_text(architecture),
+            architecture.config.embed_dim.to_string(),
+            architecture.pretrained.len().to_string(),
+            percent(best.reduce(f64::max)),
+            if cached > 0 { cached.to_string() } else { "-".to_owned() },
+        ])
+    }
+
+    fn pretrained_row(&self, architecture: &Architecture, pretrained: &Pretrained) -> Result<Vec<String>> {
+        let [size, cached] = self.size_and_cached(pretrained)?;
+        Ok(vec![
+            architecture.name.clone(),
+            pretrained.tag.clone(),
+            architecture.family.clone(),
+            percent(pretrained.imagenet_zero_shot),
+            size_text(architecture),
+            size,
+            pretrained.licence.clone().unwrap_or_else(|| "-".to_owned()),
+            cached,
+            place(pretrained),
+        ])
+    }
+
+    /// Size of the weights' file where it is known or there, and whether it is there.
+    fn size_and_cached(&self, pretrained: &Pretrained) -> Result<[String; 2]> {
+        let cached = self.cached(pretrained)?;
+        let on_disk = cached.as_ref().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
+        let size = on_disk.or(pretrained.size);
+        Ok([
+            size.map_or_else(|| "-".to_owned(), |bytes| format!("{:.0} MB", bytes as f64 / 1e6)),
+            if cached.is_some() { "yes" } else { "-" }.to_owned(),
+        ])
+    }
+
+    fn show(&self, architecture: &Architecture) -> Result<String> {
+        let config = &architecture.config;
+        let profile = self.profile(architecture)?;
+        let mut text = format!("{}\n", architecture.name);
+        writeln!(text, "  family      {}", architecture.family)?;
         writeln!(
             text,
             "  parameters  {:.2} M: image {:.2} M, text {:.2} M",
@@ -146,35 +199,62 @@ fn show(architecture: &Architecture) -> Result<String> {
         {
             writeln!(text, "  GFLOPs      {all:.2}: image {image:.2}, text {of_text:.2}")?;
         }
-    }
-    writeln!(text, "  embedding   {}", architecture.config.embed_dim)?;
-    writeln!(text, "  image       {}", serde_json::to_string(&architecture.config.vision_cfg)?)?;
-    writeln!(text, "  text        {}", serde_json::to_string(&architecture.config.text_cfg)?)?;
-    if architecture.config.quick_gelu {
-        writeln!(text, "  activation  QuickGELU")?;
-    }
-    if architecture.pretrained.is_empty() {
-        writeln!(text, "\nno pretrained weights: give a checkpoint file with --pretrained FILE")?;
-        return Ok(text);
-    }
-    text.push('\n');
-    let rows: Vec<Vec<String>> = architecture
-        .pretrained
-        .iter()
-        .map(|pretrained| {
+        writeln!(text, "  embedding   {}", config.embed_dim)?;
+        writeln!(text, "  image       {}", serde_json::to_string(&config.vision_cfg)?)?;
+        writeln!(text, "  text        {}", serde_json::to_string(&config.text_cfg)?)?;
+        if config.quick_gelu {
+            writeln!(text, "  activation  QuickGELU")?;
+        }
+        let scores = if config.init_logit_bias.is_some() { "sigmoid" } else { "softmax" };
+        writeln!(text, "  scores      {scores}")?;
+        if architecture.pretrained.is_empty() {
+            writeln!(text, "\nno pretrained weights: give a checkpoint file with --pretrained FILE")?;
+            return Ok(text);
+        }
+        text.push('\n');
+        let row = |pretrained: &Pretrained| {
             let preprocess = &pretrained.preprocess;
-            vec![
+            let [size, cached] = self.size_and_cached(pretrained)?;
+            Ok(vec![
                 pretrained.tag.clone(),
-                accuracy(pretrained),
+                percent(pretrained.imagenet_zero_shot),
                 if pretrained.quick_gelu { "QuickGELU" } else { "GELU" }.to_owned(),
                 format!("{} {}", preprocess.resize_mode, preprocess.interpolation),
+                pretrained.tokenizer.clone(),
+                size,
                 pretrained.licence.clone().unwrap_or_else(|| "-".to_owned()),
+                cached,
                 place(pretrained),
-            ]
-        })
-        .collect();
-    text.push_str(&table(&["tag", "ImageNet", "activation", "resize", "licence", "from"], &rows));
-    Ok(text)
+            ])
+        };
+        let rows: Vec<Vec<String>> = architecture.pretrained.iter().map(row).collect::<Result<_>>()?;
+        let header =
+            ["tag", "ImageNet", "activation", "resize", "tokenizer", "size", "licence", "cached", "from"];
+        text.push_str(&table(&header, &rows));
+        Ok(text)
+    }
+}
+
+fn image_size(architecture: &Architecture) -> Option<&Value> {
+    architecture.config.vision_cfg.get("image_size")
+}
+
+fn size_text(architecture: &Architecture) -> String {
+    image_size(architecture).map_or_else(|| "224".to_owned(), Value::to_string)
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
+}
+
+/// Where weights come from.
+fn place(pretrained: &Pretrained) -> String {
+    match (&pretrained.bundled, &pretrained.repository, &pretrained.url) {
+        (Some(_), _, _) => "this program".to_owned(),
+        (_, Some(repository), _) => repository.clone(),
+        (_, _, Some(url)) => url.address.clone(),
+        _ => "-".to_owned(),
+    }
 }
 
 /// Columns that line up. Columns of numbers stand to the right.
