@@ -12,7 +12,7 @@ use openclip_core::{
 };
 use openclip_ort::{OnnxModel, RecordOptions};
 use openclip_text::TextTransformerFamily;
-use openclip_vision::{ModifiedResNetFamily, VisionTransformerFamily};
+use openclip_vision::{ModifiedResNetFamily, TimmFamily, VisionTransformerFamily};
 
 use super::{BackendKind, BackendOptions};
 
@@ -204,7 +204,11 @@ pub struct Families {
 impl Default for Families {
     fn default() -> Self {
         Self {
-            image: vec![Arc::new(VisionTransformerFamily), Arc::new(ModifiedResNetFamily)],
+            image: vec![
+                Arc::new(VisionTransformerFamily),
+                Arc::new(ModifiedResNetFamily),
+                Arc::new(TimmFamily),
+            ],
             text: vec![Arc::new(TextTransformerFamily)],
         }
     }

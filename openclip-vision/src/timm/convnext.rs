@@ -1,0 +1,226 @@
+//! ConvNeXt (Liu et al., 2022): stages of depthwise convolutions and channel MLPs at falling resolution.
+//!
+//! Between convolutions, feature maps are tokens `[N, H*W, C]`: norms and linear layers work on the channels.
+
+use openclip_core::{
+    Backend, Error, Result, Taps, TowerOutput, Weights,
+    backend::{Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange, ReduceOp},
+};
+
+use super::{
+    config::SECTION,
+    trunk::{Trunk, TrunkOptions},
+};
+
+/// What tells ConvNeXts apart.
+#[derive(Debug)]
+pub(super) struct ConvNextSpec {
+    /// Blocks of each stage.
+    depths: [usize; 4],
+    /// Channels of each stage.
+    channels: [usize; 4],
+    /// Epsilon of the norms.
+    eps: f64,
+}
+
+const fn spec(depths: [usize; 4], first: usize, eps: f64) -> ConvNextSpec {
+    ConvNextSpec { depths, channels: [first, 2 * first, 4 * first, 8 * first], eps }
+}
+
+/// The architectures by timm's names.
+pub(super) const ARCHITECTURES: &[(&str, ConvNextSpec)] = &[
+    ("convnext_tiny", spec([3, 3, 9, 3], 96, 1e-6)),
+    ("convnext_small", spec([3, 3, 27, 3], 96, 1e-6)),
+    ("convnext_base", spec([3, 3, 27, 3], 128, 1e-6)),
+    ("convnext_large", spec([3, 3, 27, 3], 192, 1e-6)),
+    ("convnext_xlarge", spec([3, 3, 27, 3], 256, 1e-6)),
+    ("convnext_xxlarge", spec([3, 4, 30, 3], 384, 1e-5)),
+];
+
+/// Pixels along a side of a patch of the stem.
+const PATCH: usize = 4;
+/// Places along a side of the depthwise convolutions.
+const KERNEL: usize = 7;
+
+impl ConvNextSpec {
+    /// Channels of the last stage.
+    pub(super) fn features(&self) -> usize {
+        self.channels[3]
+    }
+
+    fn norm(&self, features: usize) -> NormSpec {
+        NormSpec { eps: self.eps, ..NormSpec::new(features) }
+    }
+}
+
+/// A ConvNeXt.
+pub(super) struct ConvNext<B: Backend> {
+    stem: B::Conv2d,
+    stem_norm: B::Norm,
+    stem_name: String,
+    stages: Vec<Stage<B>>,
+    norm: B::Norm,
+    classifier: Option<B::Linear>,
+}
+
+/// Blocks at one resolution.
+struct Stage<B: Backend> {
+    downsample: Option<Downsample<B>>,
+    blocks: Vec<Block<B>>,
+    /// Rows and columns of the feature map.
+    grid: [usize; 2],
+}
+
+/// A step to half the resolution, from `grid`.
+struct Downsample<B: Backend> {
+    norm: B::Norm,
+    conv: B::Conv2d,
+    grid: [usize; 2],
+}
+
+/// A depthwise convolution and a channel MLP beside a shortcut.
+struct Block<B: Backend> {
+    name: String,
+    conv_dw: B::Conv2d,
+    norm: B::Norm,
+    fc1: B::Linear,
+    fc2: B::Linear,
+    gamma: B::Tensor,
+}
+
+impl<B: Backend> ConvNext<B> {
+    /// Reads a trunk below the scope of `w`.
+    pub(super) fn new(
+        backend: &B,
+        w: &Weights,
+        spec: &ConvNextSpec,
+        options: &TrunkOptions<'_>,
+    ) -> Result<Self> {
+        if !matches!(options.config.timm_pool.as_str(), "" | "avg") {
+            return Err(options.config.unknown_pool(&["avg"]));
+        }
+        let mut grid = options.config.image_size.to_array().map(|size| size / PATCH);
+        let mut stages = Vec::with_capacity(spec.depths.len());
+        let mut below = None;
+        for (index, (&depth, &channels)) in spec.depths.iter().zip(&spec.channels).enumerate() {
+            let w = w.scope(format!("stages.{index}"));
+            let downsample = match below {
+                Some(from) => {
+                    Some(Downsample::new(backend, &w.scope("downsample"), spec, from, channels, grid)?)
+                }
+                None => None,
+            };
+            if downsample.is_some() {
+                grid = grid.map(|places| places / 2);
+            }
+            let block =
+                |block: usize| Block::new(backend, &w.scope(format!("blocks.{block}")), spec, channels);
+            stages.push(Stage { downsample, blocks: (0..depth).map(block).collect::<Result<_>>()?, grid });
+            below = Some(channels);
+        }
+        if grid.contains(&0) {
+            let size = options.config.image_size.to_array();
+            return Err(Error::config(
+                SECTION,
+                format!("`image_size` {size:?} leaves nothing of the feature map"),
+            ));
+        }
+        let stem = Conv2dSpec { bias: true, ..Conv2dSpec::patches(3, spec.channels[0], [PATCH; 2]) };
+        let classifier = |classes| {
+            let layer = LinearSpec::new(spec.features(), classes).unquantized();
+            backend.prepare_linear(&w.scope("head.fc"), &layer)
+        };
+        Ok(Self {
+            stem: backend.prepare_conv2d(&w.scope("stem.0"), &stem)?,
+            stem_norm: backend.prepare_norm(&w.scope("stem.1"), &spec.norm(spec.channels[0]))?,
+            stem_name: w.path("stem"),
+            stages,
+            norm: backend.prepare_norm(&w.scope("head.norm"), &spec.norm(spec.features()))?,
+            classifier: options.classes.map(classifier).transpose()?,
+        })
+    }
+}
+
+impl<B: Backend> Trunk<B> for ConvNext<B> {
+    fn forward(
+        &self,
+        backend: &B,
+        pixels: &B::Tensor,
+        taps: &mut Taps<B::Tensor>,
+    ) -> Result<TowerOutput<B::Tensor>> {
+        let x = backend.rearrange(&backend.conv2d(pixels, &self.stem)?, Rearrange::SpatialToTokens)?;
+        let mut x = backend.norm(&x, &self.stem_norm)?;
+        taps.offer(&self.stem_name, &x);
+        for Stage { downsample, blocks, grid } in &self.stages {
+            if let Some(downsample) = downsample {
+                x = downsample.forward(backend, &x)?;
+            }
+            for block in blocks {
+                x = block.forward(backend, &x, *grid)?;
+                taps.offer(&block.name, &x);
+            }
+        }
+        let pooled = backend.norm(&backend.reduce(&x, ReduceOp::Mean, 1)?, &self.norm)?;
+        let pooled = match &self.classifier {
+            Some(classifier) => backend.linear(&pooled, classifier)?,
+            None => pooled,
+        };
+        Ok(TowerOutput { pooled, tokens: Some(x) })
+    }
+}
+
+impl<B: Backend> Downsample<B> {
+    /// Reads the norm `0` and the convolution `1`.
+    fn new(
+        backend: &B,
+        w: &Weights,
+        spec: &ConvNextSpec,
+        from: usize,
+        to: usize,
+        grid: [usize; 2],
+    ) -> Result<Self> {
+        let conv = Conv2dSpec { bias: true, ..Conv2dSpec::patches(from, to, [2; 2]) };
+        Ok(Self {
+            norm: backend.prepare_norm(&w.scope("0"), &spec.norm(from))?,
+            conv: backend.prepare_conv2d(&w.scope("1"), &conv)?,
+            grid,
+        })
+    }
+
+    /// `[N, H*W, C] -> [N, H/2 * W/2, D]`.
+    fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        let [height, width] = self.grid;
+        let x = backend.norm(x, &self.norm)?;
+        let x = backend.rearrange(&x, Rearrange::TokensToSpatial { height, width })?;
+        backend.rearrange(&backend.conv2d(&x, &self.conv)?, Rearrange::SpatialToTokens)
+    }
+}
+
+impl<B: Backend> Block<B> {
+    fn new(backend: &B, w: &Weights, spec: &ConvNextSpec, channels: usize) -> Result<Self> {
+        let hidden = 4 * channels;
+        let conv_dw = Conv2dSpec {
+            padding: [KERNEL / 2; 2],
+            groups: channels,
+            ..Conv2dSpec::new(channels, channels, [KERNEL; 2])
+        };
+        let fc1 = LinearSpec::new(channels, hidden).activated(Activation::GeluErf);
+        Ok(Self {
+            name: w.scope_name().to_owned(),
+            conv_dw: backend.prepare_conv2d(&w.scope("conv_dw"), &conv_dw)?,
+            norm: backend.prepare_norm(&w.scope("norm"), &spec.norm(channels))?,
+            fc1: backend.prepare_linear(&w.scope("mlp.fc1"), &fc1)?,
+            fc2: backend.prepare_linear(&w.scope("mlp.fc2"), &LinearSpec::new(hidden, channels))?,
+            gamma: backend.param(w, "gamma", &[channels])?,
+        })
+    }
+
+    /// `[N, H*W, C] -> [N, H*W, C]`.
+    fn forward(&self, backend: &B, x: &B::Tensor, [height, width]: [usize; 2]) -> Result<B::Tensor> {
+        let map = backend.rearrange(x, Rearrange::TokensToSpatial { height, width })?;
+        let mixed = backend.rearrange(&backend.conv2d(&map, &self.conv_dw)?, Rearrange::SpatialToTokens)?;
+        let hidden = backend.linear(&backend.norm(&mixed, &self.norm)?, &self.fc1)?;
+        let branch = backend.binary(BinaryOp::Mul, &backend.linear(&hidden, &self.fc2)?, &self.gamma)?;
+        backend.binary(BinaryOp::Add, x, &branch)
+    }
+}
