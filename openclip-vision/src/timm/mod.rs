@@ -5,6 +5,7 @@
 mod config;
 mod convnext;
 mod head;
+mod transformer;
 mod trunk;
 
 pub use config::{Projection, TimmConfig};

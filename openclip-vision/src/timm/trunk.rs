@@ -5,6 +5,7 @@ use openclip_core::{Backend, Error, Result, Taps, TowerOutput, Weights};
 use super::{
     config::{SECTION, TimmConfig},
     convnext::{self, ConvNext, ConvNextSpec},
+    transformer::{self, Transformer, TransformerSpec},
 };
 
 /// A trunk on backend `B`.
@@ -30,6 +31,7 @@ pub(super) struct TrunkOptions<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TrunkSpec {
     ConvNext(&'static ConvNextSpec),
+    Transformer(&'static TransformerSpec),
 }
 
 impl TrunkSpec {
@@ -38,7 +40,9 @@ impl TrunkSpec {
     /// # Errors
     /// [`Error::Config`] when there is none.
     pub(super) fn named(name: &str) -> Result<Self> {
-        find(convnext::ARCHITECTURES, name).map(Self::ConvNext).ok_or_else(|| {
+        let convnext = find(convnext::ARCHITECTURES, name).map(Self::ConvNext);
+        let found = convnext.or_else(|| find(transformer::ARCHITECTURES, name).map(Self::Transformer));
+        found.ok_or_else(|| {
             Error::config(SECTION, format!("`timm_model_name` is `{name}`: there is no such trunk here"))
         })
     }
@@ -47,6 +51,7 @@ impl TrunkSpec {
     pub(super) fn features(&self) -> usize {
         match self {
             Self::ConvNext(spec) => spec.features(),
+            Self::Transformer(spec) => spec.features(),
         }
     }
 
@@ -59,6 +64,7 @@ impl TrunkSpec {
     ) -> Result<Box<dyn Trunk<B>>> {
         Ok(match self {
             Self::ConvNext(spec) => Box::new(ConvNext::new(backend, w, spec, options)?),
+            Self::Transformer(spec) => Box::new(Transformer::new(backend, w, spec, options)?),
         })
     }
 }
