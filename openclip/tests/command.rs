@@ -206,9 +206,9 @@ fn broken_images_are_reported_and_the_rest_is_right() {
 fn models_are_listed_and_shown() {
     let sandbox = Sandbox::new();
     let list = sandbox.run(&["models", "list", "--json"]);
-    assert_eq!((list.code, list.json().len()), (0, 43), "{}", list.err);
+    assert_eq!((list.code, list.json().len()), (0, 145), "{}", list.err);
     let pairs = sandbox.run(&["models", "list", "--pretrained", "--json"]);
-    assert_eq!(pairs.json().len(), 97);
+    assert_eq!(pairs.json().len(), 197);
     let table = sandbox.run(&["models", "list", "--family", "vit"]);
     let lines: Vec<&str> = table.out.lines().collect();
     assert_eq!(lines.len(), 26, "{}", table.out);

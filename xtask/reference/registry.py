@@ -23,7 +23,14 @@ REFERENCE = "3.3.0"
 REGISTRY = Path(__file__).resolve().parents[2] / "openclip-zoo" / "registry"
 
 # Published figures of the reference's front page that are missing in openclip_results.csv.
-EXTRA_RESULTS = {("ViT-L-14", "dfn2b_s39b"): 0.822}
+EXTRA_RESULTS = {
+    ("ViT-L-14", "dfn2b_s39b"): 0.822,
+    ("ViT-L-16-SigLIP2-256", "webli"): 0.825,
+    ("PE-Core-L-14-336", "meta"): 0.835,
+    ("ViT-SO400M-16-SigLIP2-384", "webli"): 0.841,
+    ("ViT-gopt-16-SigLIP2-384", "webli"): 0.85,
+    ("PE-Core-bigG-14-448", "meta"): 0.854,
+}
 
 # What a reader of a record should know and can't see in it.
 NOTES = {
