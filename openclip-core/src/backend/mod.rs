@@ -5,11 +5,13 @@
 //! at once ([`Eager`]) or record a graph, so models never look at values, and see the batch size as a [`Dim`] that
 //! they pass on and never read.
 
+mod branch;
 pub mod composed;
 mod device;
 mod shapes;
 mod spec;
 
+pub use branch::ConvBranch;
 pub use device::DeviceSpec;
 pub use shapes::{ShapeBackend, ShapeTensor};
 pub use spec::{
