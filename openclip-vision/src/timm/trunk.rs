@@ -5,6 +5,9 @@ use openclip_core::{Backend, Error, Result, Taps, TowerOutput, Weights};
 use super::{
     config::{SECTION, TimmConfig},
     convnext::{self, ConvNext, ConvNextSpec},
+    fastvit::{self, FastVit, FastVitSpec},
+    swin::{self, Swin, SwinSpec},
+    vitamin::{self, Vitamin, VitaminSpec},
 };
 
 /// A trunk on backend `B`.
@@ -30,6 +33,9 @@ pub(super) struct TrunkOptions<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TrunkSpec {
     ConvNext(&'static ConvNextSpec),
+    FastVit(&'static FastVitSpec),
+    Swin(&'static SwinSpec),
+    Vitamin(&'static VitaminSpec),
 }
 
 impl TrunkSpec {
@@ -38,7 +44,11 @@ impl TrunkSpec {
     /// # Errors
     /// [`Error::Config`] when there is none.
     pub(super) fn named(name: &str) -> Result<Self> {
-        find(convnext::ARCHITECTURES, name).map(Self::ConvNext).ok_or_else(|| {
+        let convnext = find(convnext::ARCHITECTURES, name).map(Self::ConvNext);
+        let fastvit = || find(fastvit::ARCHITECTURES, name).map(Self::FastVit);
+        let swin = || find(swin::ARCHITECTURES, name).map(Self::Swin);
+        let vitamin = || find(vitamin::ARCHITECTURES, name).map(Self::Vitamin);
+        convnext.or_else(fastvit).or_else(swin).or_else(vitamin).ok_or_else(|| {
             Error::config(SECTION, format!("`timm_model_name` is `{name}`: there is no such trunk here"))
         })
     }
@@ -47,6 +57,9 @@ impl TrunkSpec {
     pub(super) fn features(&self) -> usize {
         match self {
             Self::ConvNext(spec) => spec.features(),
+            Self::FastVit(spec) => spec.features(),
+            Self::Swin(spec) => spec.features(),
+            Self::Vitamin(spec) => spec.features(),
         }
     }
 
@@ -59,6 +72,9 @@ impl TrunkSpec {
     ) -> Result<Box<dyn Trunk<B>>> {
         Ok(match self {
             Self::ConvNext(spec) => Box::new(ConvNext::new(backend, w, spec, options)?),
+            Self::FastVit(spec) => Box::new(FastVit::new(backend, w, spec, options)?),
+            Self::Swin(spec) => Box::new(Swin::new(backend, w, spec, options)?),
+            Self::Vitamin(spec) => Box::new(Vitamin::new(backend, w, spec, options)?),
         })
     }
 }
