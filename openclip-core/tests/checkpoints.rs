@@ -1,5 +1,5 @@
-//! Checkpoints that PyTorch wrote (`conformance/checkpoints`, made by `xtask/reference/checkpoints.py`): every tensor
-//! is found with its values, everything else is refused by name, and no damage makes a reader panic.
+//! Checkpoints that PyTorch and NumPy wrote (`conformance/checkpoints`, made by `xtask/reference/checkpoints.py`): every
+//! tensor is found with its values, everything else is refused by name, and no damage makes a reader panic.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -12,7 +12,7 @@ use std::{
 use openclip_core::{
     Weights,
     weights::{
-        CanonicalLayout, CountingSource, DType, PickleCheckpoint, SafetensorsFile, WeightSource,
+        CanonicalLayout, CountingSource, DType, NpzFile, PickleCheckpoint, SafetensorsFile, WeightSource,
         open_checkpoint, save_safetensors,
     },
 };
@@ -116,7 +116,16 @@ fn tensors_of_other_element_types_fail_when_they_are_read() {
     let source = open_checkpoint(folder().join("unsupported.pt")).unwrap();
     assert_eq!(source.read("w", &[2]).unwrap().to_f32(), [0.0, 0.25]);
     let weights = Weights::new(source);
-    for (name, dtype) in [("eight", "float8_e4m3fn"), ("complex", "complex64"), ("unsigned", "uint16")] {
+    let arrays = open_checkpoint(folder().join("unsupported.npz")).unwrap();
+    assert_eq!(arrays.read("w", &[2]).unwrap().to_f32(), [0.0, 0.25]);
+    let arrays = Weights::new(arrays);
+    for (weights, name, dtype) in [
+        (&weights, "eight", "float8_e4m3fn"),
+        (&weights, "complex", "complex64"),
+        (&weights, "unsigned", "uint16"),
+        (&arrays, "big", ">f4"),
+        (&arrays, "complex", "<c8"),
+    ] {
         let error = weights.read(name, &[2]).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(dtype), "{error}");
     }
@@ -167,19 +176,18 @@ fn a_pickle_converts_to_safetensors_without_loss() {
     }
 }
 
+/// Opens `content` with the reader of `file`.
+fn open_as(file: &str, content: &[u8]) -> openclip_core::Result<Box<dyn WeightSource>> {
+    Ok(match file.rsplit_once('.') {
+        Some((_, "safetensors")) => Box::new(SafetensorsFile::from_bytes(file, content)?),
+        Some((_, "npz")) => Box::new(NpzFile::from_bytes(file, content)?),
+        _ => Box::new(PickleCheckpoint::from_bytes(file, content)?),
+    })
+}
+
 /// Opens `content` with the reader of `file` and reads all of it.
 fn exercise(file: &str, content: &[u8]) {
-    let source: Box<dyn WeightSource> = if file.ends_with(".safetensors") {
-        match SafetensorsFile::from_bytes(file, content) {
-            Ok(source) => Box::new(source),
-            Err(_) => return,
-        }
-    } else {
-        match PickleCheckpoint::from_bytes(file, content) {
-            Ok(source) => Box::new(source),
-            Err(_) => return,
-        }
-    };
+    let Ok(source) = open_as(file, content) else { return };
     for name in source.names() {
         if let Ok(data) = source.read(&name, &[]) {
             let bytes = data.info.count().and_then(|count| count.checked_mul(data.info.dtype.size()));
@@ -189,7 +197,8 @@ fn exercise(file: &str, content: &[u8]) {
 }
 
 /// The files that damage is tried on: those with the most to get wrong.
-const DAMAGED: [&str; 4] = ["all.safetensors", "views.pt", "zip64.pt", "protocol4.pt"];
+const DAMAGED: [&str; 6] =
+    ["all.safetensors", "views.pt", "zip64.pt", "protocol4.pt", "arrays.npz", "packed.npz"];
 
 #[test]
 fn a_file_that_is_cut_off_anywhere_is_refused() {
@@ -197,12 +206,7 @@ fn a_file_that_is_cut_off_anywhere_is_refused() {
         let content = std::fs::read(folder().join(file)).unwrap();
         for length in 0..content.len() {
             let cut = &content[..length];
-            let opened = if file.ends_with(".safetensors") {
-                SafetensorsFile::from_bytes(file, cut).err()
-            } else {
-                PickleCheckpoint::from_bytes(file, cut).err()
-            };
-            let message = opened.map(|error| error.to_string()).unwrap_or_default();
+            let message = open_as(file, cut).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(message.starts_with(file), "{file} at {length}: `{message}`");
         }
     }

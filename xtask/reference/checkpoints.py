@@ -69,6 +69,35 @@ def clip_layout():
     )
 
 
+def arrays():
+    """Arrays as NumPy's archives have them."""
+    made = {f"params/{name}": value.numpy() for name, value in dtypes().items() if value.dtype != torch.bfloat16}
+    return made | {
+        "fortran": numpy.asfortranarray(counted(4, 6).numpy()),
+        "fortran3": numpy.asfortranarray(counted(2, 3, 4).half().numpy()),
+        "scalar": numpy.float32(4.6052),
+        "empty": numpy.zeros((0, 3), numpy.float32),
+    }
+
+
+def damaged_arrays(refused):
+    """NumPy archives whose arrays aren't what their names or headers say."""
+    edits = {
+        "short_array.npz": (lambda content: content[:-1], "`fortran`: its header describes [4, 6]"),
+        "no_array.npz": (lambda content: b"hello", "`fortran`: it doesn't start as a NumPy array does"),
+        "wrong_header.npz": (lambda content: content.replace(b"'shape'", b"'shade'"), "`fortran`: its header isn't what"),
+    }
+    for name, (edit, message) in edits.items():
+        rewrite(OUT / "arrays.npz", OUT / name, lambda n, c: edit(c) if n == "fortran.npy" else c)
+        refused[name] = message
+    # A few bytes that are announced as 2 GB.
+    content = bytearray((OUT / "packed.npz").read_bytes())
+    entry = content.rindex(b"fortran.npy") - 46
+    content[entry + 24 : entry + 28] = struct.pack("<I", 2**31 - 1)
+    (OUT / "announced.npz").write_bytes(content)
+    refused["announced.npz"] = "bytes can't become the 2147483647 that"
+
+
 class Block(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -215,8 +244,12 @@ def main():
         for entry in old.namelist():
             new.writestr(entry, old.read(entry))
     refused["deflated.pt"] = "compressed"
-    numpy.savez(OUT / "arrays.npz", **{"params/w": numpy.zeros(2)})
-    refused["arrays.npz"] = "not supported yet"
+    tensors = arrays()
+    numpy.savez(OUT / "arrays.npz", **tensors)
+    numpy.savez_compressed(OUT / "packed.npz", **tensors)
+    accepted["arrays.npz"] = accepted["packed.npz"] = expected({n: torch.from_numpy(numpy.asarray(v)) for n, v in tensors.items()})
+    numpy.savez(OUT / "unsupported.npz", w=counted(2).numpy(), big=numpy.zeros(2, ">f4"), complex=numpy.zeros(2, "c8"))
+    damaged_arrays(refused)
 
     # The sizes and offsets of one entry in the fields of zip64, as files over 4 GB have them.
     with zipfile.ZipFile(OUT / "zip64.pt", "w") as new, zipfile.ZipFile(OUT / "clip.pt") as old:

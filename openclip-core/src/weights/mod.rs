@@ -24,21 +24,25 @@ mod error;
 #[cfg(test)]
 mod fixture;
 mod layout;
+mod npz;
 mod open;
 mod pickle;
 mod quantized;
 mod report;
 mod safetensors;
 mod source;
+mod strided;
 pub mod synth;
 mod table;
 mod view;
 mod writer;
+mod zip;
 
 pub use self::safetensors::SafetensorsFile;
 pub use counting::CountingSource;
 pub use error::WeightsError;
 pub use layout::CanonicalLayout;
+pub use npz::NpzFile;
 pub use open::{open_checkpoint, open_embedded_checkpoint};
 pub use pickle::PickleCheckpoint;
 pub use quantized::{ChannelAxis, channel_scale, quantize, quantized_metadata, quantized_value, scale_name};

@@ -4,14 +4,15 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    PickleCheckpoint, SafetensorsFile, WeightSource,
+    NpzFile, PickleCheckpoint, SafetensorsFile, WeightSource,
     bytes::{CheckpointBytes, malformed},
     quantized::QuantizedFile,
+    zip::ZipFile,
 };
 use crate::Result;
 
-/// Opens the checkpoint at `path`: `.safetensors`, or a PyTorch zip archive (`.bin`, `.pt`, `.pth`). Reads its header
-/// and no tensor. Matrices that the file stores in integers with scales are read as floats.
+/// Opens the checkpoint at `path`: `.safetensors`, a PyTorch zip archive (`.bin`, `.pt`, `.pth`), or a NumPy archive
+/// (`.npz`). Reads its header and no tensor. Matrices that the file stores in integers with scales are read as floats.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when the file can't be opened, [`WeightsError`](super::WeightsError) naming the
@@ -30,7 +31,13 @@ pub fn open_embedded_checkpoint(origin: &str, bytes: &'static [u8]) -> Result<Ar
 
 fn open(bytes: CheckpointBytes) -> Result<Arc<dyn WeightSource>> {
     match recognise(bytes.as_ref(), bytes.origin()) {
-        Format::Zip => Ok(Arc::new(PickleCheckpoint::parse(bytes)?)),
+        Format::Zip => {
+            let zip = ZipFile::open(bytes)?;
+            match NpzFile::recognises(&zip) {
+                true => Ok(Arc::new(NpzFile::new(zip)?)),
+                false => Ok(Arc::new(PickleCheckpoint::new(zip)?)),
+            }
+        }
         Format::Safetensors => {
             let file = SafetensorsFile::parse(bytes)?;
             match QuantizedFile::recognises(&file) {
@@ -69,7 +76,7 @@ const OTHER_FORMATS: [(&[u8], &str); 13] = [
         b"{",
         "it is JSON text instead of the weights; name the checkpoint file, or get it again if this is a server's error message",
     ),
-    (b"\x93NUMPY", "it is a NumPy array, which is not supported; use the model's safetensors file"),
+    (b"\x93NUMPY", "it is a single NumPy array; weights are an archive of them, `.npz`"),
     (b"\x1f\x8b", "it is compressed with gzip; unpack it first"),
     (b"\x28\xb5\x2f\xfd", "it is compressed with Zstandard; unpack it first"),
     (
@@ -111,7 +118,9 @@ fn recognise(bytes: &[u8], path: &Path) -> Format {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
         return Format::Safetensors;
     }
-    Format::Other("it is neither safetensors nor a zip archive of torch.save; is this the right file?")
+    Format::Other(
+        "it is neither safetensors nor a zip archive of torch.save or NumPy; is this the right file?",
+    )
 }
 
 #[cfg(test)]

@@ -10,13 +10,17 @@ mod globals;
 mod machine;
 mod opcodes;
 mod state_dict;
-mod strided;
 mod value;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use self::{archive::Archive, strided::Strided};
-use super::{TensorData, TensorInfo, WeightSource, WeightsError, bytes::CheckpointBytes};
+use self::{archive::Archive, globals::ElementType};
+use super::{
+    TensorData, TensorInfo, WeightSource, WeightsError,
+    bytes::CheckpointBytes,
+    strided::Strided,
+    zip::{Entry, ZipFile},
+};
 use crate::Result;
 
 /// An opened PyTorch checkpoint, or one that lies in memory.
@@ -29,8 +33,9 @@ pub struct PickleCheckpoint {
 
 /// A tensor of the pickle, and the archive entry that holds its elements.
 struct Stored {
+    element: ElementType,
     strided: Strided,
-    entry: archive::Entry,
+    entry: Entry,
 }
 
 impl PickleCheckpoint {
@@ -53,7 +58,12 @@ impl PickleCheckpoint {
     }
 
     pub(super) fn parse(bytes: CheckpointBytes) -> Result<Self> {
-        let archive = Archive::open(bytes)?;
+        Self::new(ZipFile::open(bytes)?)
+    }
+
+    /// The archive's pickle, and no tensor.
+    pub(super) fn new(zip: ZipFile) -> Result<Self> {
+        let archive = Archive::new(zip)?;
         let pickled = state_dict::read(archive.pickle()?).map_err(|fault| fault.at(archive.origin()))?;
         let mut names = Vec::with_capacity(pickled.len());
         let mut tensors = HashMap::with_capacity(pickled.len());
@@ -64,7 +74,7 @@ impl PickleCheckpoint {
                 .check(entry.bytes())
                 .map_err(|message| archive.malformed(format!("tensor `{name}` {message}")))?;
             names.push(name.clone());
-            tensors.insert(name, Stored { strided, entry });
+            tensors.insert(name, Stored { element: tensor.element, strided, entry });
         }
         Ok(Self { archive, names, tensors })
     }
@@ -80,8 +90,8 @@ impl WeightSource for PickleCheckpoint {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        let strided = &self.tensors.get(name)?.strided;
-        Some(TensorInfo { dtype: strided.element.dtype?, dims: strided.dims.clone() })
+        let stored = self.tensors.get(name)?;
+        Some(TensorInfo { dtype: stored.element.dtype?, dims: stored.strided.dims.clone() })
     }
 
     fn read(&self, name: &str, dims: &[usize]) -> Result<TensorData<'_>, WeightsError> {
@@ -90,7 +100,7 @@ impl WeightSource for PickleCheckpoint {
         let info = self.info(name).ok_or_else(|| WeightsError::UnsupportedDType {
             origin: self.origin(),
             name: name.to_owned(),
-            dtype: stored.strided.element.name.to_owned(),
+            dtype: stored.element.name.to_owned(),
         })?;
         let storage = self.archive.data(&stored.entry)?;
         let bytes = stored

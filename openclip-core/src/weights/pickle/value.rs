@@ -4,9 +4,8 @@
 use std::{borrow::Cow, path::Path, rc::Rc};
 
 use super::{
-    super::{WeightsError, bytes::malformed},
+    super::{WeightsError, bytes::malformed, strided::Strided},
     globals::{ElementType, Global},
-    strided::Strided,
 };
 
 /// Index of a value in the machine's arena.
@@ -57,7 +56,7 @@ impl TensorRef {
     /// The tensor without its storage.
     pub(super) fn strided(&self) -> Strided {
         Strided {
-            element: self.element,
+            size: self.element.size,
             offset: self.offset,
             dims: self.dims.clone(),
             strides: self.strides.clone(),

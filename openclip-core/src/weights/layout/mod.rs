@@ -1,78 +1,79 @@
-//! The key layouts of the reference's checkpoints under one set of names.
+//! The key layouts of checkpoints under one set of names.
 //!
 //! Model code asks for names as the reference's class `CustomTextCLIP` has them: `visual.*`, `text.*`, `logit_scale`,
-//! `logit_bias`. The class `CLIP`, which most published checkpoints come from, keeps the text tower at the top
-//! (`transformer.*`, `token_embedding.weight`, ..). Data-parallel training puts `module.` in front of everything.
+//! `logit_bias`. Which layout a file has follows from its names alone: one of the [reference's own](open_clip), or that of
+//! another program, which is a [table of rules](foreign) in a file of its own here.
+
+mod big_vision;
+mod foreign;
+mod hf_clip;
+mod hf_siglip;
+mod huggingface;
+mod mobileclip;
+mod open_clip;
+mod pattern;
+mod recipe;
 
 use std::{collections::HashMap, sync::Arc};
 
+use self::{
+    foreign::{Foreign, Translation},
+    open_clip::Native,
+    recipe::Recipe,
+};
 use super::{TensorData, TensorInfo, WeightSource, WeightsError};
 
-/// The parts of the text tower, which the class `CLIP` keeps at the top.
-const TEXT_PARTS: [&str; 5] =
-    ["positional_embedding", "token_embedding", "transformer", "ln_final", "text_projection"];
+/// The layouts of other programs. The first one that recognises a file has it.
+static FOREIGN: [&Foreign; 4] =
+    [&hf_siglip::LAYOUT, &hf_clip::LAYOUT, &big_vision::LAYOUT, &mobileclip::LAYOUT];
 
-/// What data-parallel training puts in front of every name.
-const MODULE: &str = "module.";
-
-/// Buffers that some versions of the reference saved and that are no parameters, by their last component or name.
+/// Buffers that some versions of the programs saved and that are no parameters, by their last component or name.
 const BUFFERS: [&str; 6] =
     ["attn_mask", "position_ids", "num_batches_tracked", "input_resolution", "context_length", "vocab_size"];
 
 /// Parameters that are scalars, but have dimensions `[1]` in some checkpoints.
 const SCALARS: [&str; 2] = ["logit_scale", "logit_bias"];
 
-/// Presents a checkpoint in any of the reference's layouts under canonical names, those of `CustomTextCLIP`.
+/// Presents a checkpoint in any known layout under canonical names, those of `CustomTextCLIP`: the reference's layouts,
+/// `CLIPModel` and `SiglipModel` of Hugging Face transformers, SigLIP of big_vision, MobileCLIP of Apple.
 ///
+/// A tensor that is made of others is made when it is read. Errors and reports name the tensors of the file.
 /// `logit_scale` and `logit_bias` always have dimensions `[]`. Buffers that are no parameters aren't listed.
 pub struct CanonicalLayout {
     source: Arc<dyn WeightSource>,
+    layout: Layout,
     /// Canonical names in the order of the checkpoint, without buffers.
     names: Vec<String>,
-    /// Canonical name -> name in the checkpoint, buffers included.
-    stored: HashMap<String, String>,
-    /// Every name in the checkpoint starts with `module.`.
-    module: bool,
-    /// The text tower is at the top.
-    text_at_top: bool,
+    /// Canonical name -> what it is made of, buffers included.
+    recipes: HashMap<String, Recipe>,
+}
+
+/// The layout of a file.
+enum Layout {
+    Native(Native),
+    Foreign(Translation),
 }
 
 impl CanonicalLayout {
     /// Finds out which layout `source` has.
     pub fn new(source: Arc<dyn WeightSource>) -> Self {
-        let stored_names = source.names();
-        let module = !stored_names.is_empty() && stored_names.iter().all(|name| name.starts_with(MODULE));
-        let bare = |name: &str| name.strip_prefix(MODULE).filter(|_| module).unwrap_or(name).to_owned();
-        let bare_names: Vec<String> = stored_names.iter().map(|name| bare(name)).collect();
-        let text_at_top = bare_names.iter().any(|name| is_text_part(name))
-            && !bare_names.iter().any(|name| name.starts_with("text."));
-        let mut names = Vec::with_capacity(stored_names.len());
-        let mut stored = HashMap::with_capacity(stored_names.len());
-        for (stored_name, name) in stored_names.into_iter().zip(bare_names) {
-            let name = if text_at_top && is_text_part(&name) { format!("text.{name}") } else { name };
-            if !is_buffer(&name) {
-                names.push(name.clone());
+        let stored = source.names();
+        let (layout, mut names, recipes) = match FOREIGN.iter().find_map(|foreign| foreign.recognise(&stored))
+        {
+            Some(translation) => {
+                let (names, recipes) = translation.recipes(&*source);
+                (Layout::Foreign(translation), names, recipes)
             }
-            stored.insert(name, stored_name);
-        }
-        Self { source, names, stored, module, text_at_top }
+            None => {
+                let native = Native::recognise(&stored);
+                let names: Vec<String> = stored.iter().map(|name| native.canonical_name(name)).collect();
+                let recipes = names.iter().cloned().zip(stored.into_iter().map(Recipe::plain)).collect();
+                (Layout::Native(native), names, recipes)
+            }
+        };
+        names.retain(|name| !is_buffer(name));
+        Self { source, layout, names, recipes }
     }
-
-    /// The name that the checkpoint has, or would have, for a canonical one.
-    fn stored_name(&self, name: &str) -> String {
-        if let Some(stored) = self.stored.get(name) {
-            return stored.clone();
-        }
-        let name =
-            name.strip_prefix("text.").filter(|rest| self.text_at_top && is_text_part(rest)).unwrap_or(name);
-        format!("{}{name}", if self.module { MODULE } else { "" })
-    }
-}
-
-fn is_text_part(name: &str) -> bool {
-    TEXT_PARTS
-        .iter()
-        .any(|part| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 fn is_buffer(name: &str) -> bool {
@@ -97,11 +98,19 @@ impl WeightSource for CanonicalLayout {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        self.source.info(self.stored.get(name)?).map(|info| canonical(name, info))
+        self.recipes.get(name)?.info(&*self.source).map(|info| canonical(name, info))
     }
 
     fn display_name(&self, name: &str) -> String {
-        self.source.display_name(&self.stored_name(name))
+        if let Some(recipe) = self.recipes.get(name) {
+            return recipe.display_name(&*self.source);
+        }
+        match &self.layout {
+            Layout::Native(native) => self.source.display_name(&native.stored_name(name)),
+            Layout::Foreign(translation) => translation
+                .would_be(name)
+                .map_or_else(|| self.source.display_name(name), |recipe| recipe.display_name(&*self.source)),
+        }
     }
 
     fn is_generative(&self) -> bool {
@@ -112,9 +121,9 @@ impl WeightSource for CanonicalLayout {
         if self.source.is_generative() {
             return self.source.read(name, dims);
         }
-        match self.stored.get(name) {
-            Some(stored) => {
-                let data = self.source.read(stored, dims)?;
+        match self.recipes.get(name) {
+            Some(recipe) => {
+                let data = recipe.read(&*self.source, dims)?;
                 Ok(TensorData { info: canonical(name, data.info), ..data })
             }
             None => Err(WeightsError::missing(self.origin(), &self.display_name(name), dims)),
@@ -122,7 +131,7 @@ impl WeightSource for CanonicalLayout {
     }
 
     fn release(&self, name: &str) {
-        if let Some(stored) = self.stored.get(name) {
+        for stored in self.recipes.get(name).iter().flat_map(|recipe| &recipe.stored) {
             self.source.release(stored);
         }
     }
