@@ -12,12 +12,15 @@ use super::{
 };
 use crate::{HostTensor, Result};
 
+/// Computes a tensor in the dimensions that the model needs from the one that the checkpoint has.
+type Adapt = Arc<dyn Fn(&TensorData<'_>) -> Result<HostTensor> + Send + Sync>;
+
 /// How a tensor that the model needs comes from the one that the checkpoint has.
 #[derive(Clone)]
 struct Adapted {
     /// The dimensions that the checkpoint has to have it in; whatever it has where absent.
     stored: Option<Vec<usize>>,
-    compute: Arc<dyn Fn(&TensorData<'_>) -> Result<HostTensor> + Send + Sync>,
+    compute: Adapt,
 }
 
 /// A view of a checkpoint below a scope such as `visual.transformer.resblocks.3.attn`.

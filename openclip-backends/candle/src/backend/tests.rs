@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use openclip_core::{
-    backend::{PoolKind, ShapeBackend, ShapeTensor},
+    backend::{BatchNormSpec, ConvBranch, PoolKind, ShapeBackend, ShapeTensor},
     weights::synth::SynthesisedWeights,
 };
 use proptest::prelude::*;
@@ -237,6 +237,42 @@ fn convolutions_are_candles_own() {
     }
     let layer = kernels().prepare_conv2d(&weights(), &spec(3, 4, [4, 4], [4, 4], [0, 0], 1)).unwrap();
     assert!(kernels().conv2d(&kernels().upload(&sample(&[1, 3, 3, 8], 2)).unwrap(), &layer).is_err());
+}
+
+#[test]
+fn branches_are_summed() {
+    let backend = kernels();
+    let layer =
+        |spec: Conv2dSpec, scope: &str| backend.prepare_conv2d(&weights().scope(scope), &spec).unwrap();
+    let x = backend.upload(&sample(&[2, 6, 9, 8], 5)).unwrap();
+    let apply = |layer: &Conv2d| backend.conv2d(&x, layer).unwrap().contiguous().unwrap();
+    for groups in [1, 6] {
+        let conv = |kernel: usize| Conv2dSpec {
+            stride: [2; 2],
+            padding: [kernel / 2; 2],
+            groups,
+            ..Conv2dSpec::new(6, 6, [kernel; 2])
+        };
+        let summed = conv(5).summed([
+            ConvBranch::conv("large", [5; 2]).biased(),
+            ConvBranch::conv("small.conv", [1; 2]).normed("small.bn"),
+            ConvBranch::conv("large", [5; 2]).biased().scaled("gamma").negated(),
+            ConvBranch::identity(),
+        ]);
+        let summed = apply(&layer(summed, ""));
+        let large = apply(&layer(conv(5), "large"));
+        let small = apply(&layer(conv(1).normed(BatchNormSpec::new("bn")), "small.conv"));
+        let gamma = backend.param(&weights(), "gamma", &[6, 1, 1]).unwrap();
+        // The input itself, in the layer's steps.
+        let pick = Pool2dSpec { kind: PoolKind::Max, kernel: [1; 2], stride: [2; 2], padding: [0; 2] };
+        let identity = backend.pool2d(&x, &pick).unwrap();
+        let expected = (large.broadcast_sub(&large.broadcast_mul(&gamma).unwrap()).unwrap() + small)
+            .and_then(|sum| sum + identity)
+            .unwrap();
+        let [summed, expected] = [summed, expected].map(|x| backend.download(&x).unwrap());
+        assert_eq!(summed.dims(), [2, 6, 5, 4]);
+        assert!(summed.data().iter().zip(expected.data()).all(|(a, b)| (a - b).abs() < 1e-5), "{groups}");
+    }
 }
 
 #[test]
