@@ -7,6 +7,7 @@ mod convnext;
 mod fastvit;
 mod head;
 mod swin;
+mod transformer;
 mod trunk;
 mod vitamin;
 

@@ -7,6 +7,7 @@ use super::{
     convnext::{self, ConvNext, ConvNextSpec},
     fastvit::{self, FastVit, FastVitSpec},
     swin::{self, Swin, SwinSpec},
+    transformer::{self, Transformer, TransformerSpec},
     vitamin::{self, Vitamin, VitaminSpec},
 };
 
@@ -36,6 +37,7 @@ pub(super) enum TrunkSpec {
     FastVit(&'static FastVitSpec),
     Swin(&'static SwinSpec),
     Vitamin(&'static VitaminSpec),
+    Transformer(&'static TransformerSpec),
 }
 
 impl TrunkSpec {
@@ -47,8 +49,10 @@ impl TrunkSpec {
         let convnext = find(convnext::ARCHITECTURES, name).map(Self::ConvNext);
         let fastvit = || find(fastvit::ARCHITECTURES, name).map(Self::FastVit);
         let swin = || find(swin::ARCHITECTURES, name).map(Self::Swin);
+        let transformer = || find(transformer::ARCHITECTURES, name).map(Self::Transformer);
         let vitamin = || find(vitamin::ARCHITECTURES, name).map(Self::Vitamin);
-        convnext.or_else(fastvit).or_else(swin).or_else(vitamin).ok_or_else(|| {
+        let found = convnext.or_else(fastvit).or_else(swin).or_else(transformer).or_else(vitamin);
+        found.ok_or_else(|| {
             Error::config(SECTION, format!("`timm_model_name` is `{name}`: there is no such trunk here"))
         })
     }
@@ -60,6 +64,7 @@ impl TrunkSpec {
             Self::FastVit(spec) => spec.features(),
             Self::Swin(spec) => spec.features(),
             Self::Vitamin(spec) => spec.features(),
+            Self::Transformer(spec) => spec.features(),
         }
     }
 
@@ -75,6 +80,7 @@ impl TrunkSpec {
             Self::FastVit(spec) => Box::new(FastVit::new(backend, w, spec, options)?),
             Self::Swin(spec) => Box::new(Swin::new(backend, w, spec, options)?),
             Self::Vitamin(spec) => Box::new(Vitamin::new(backend, w, spec, options)?),
+            Self::Transformer(spec) => Box::new(Transformer::new(backend, w, spec, options)?),
         })
     }
 }

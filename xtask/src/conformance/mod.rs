@@ -44,6 +44,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether a backend is wanted that needs a native library.
+    pub fn needs_native(&self) -> bool {
+        self.backend.is_empty() || self.backend.iter().any(|wanted| wanted != "candle")
+    }
+
     fn wants(&self, backend: &str, precision: Precision) -> bool {
         (self.backend.is_empty() || self.backend.iter().any(|wanted| wanted == backend))
             && (self.precision.is_empty() || self.precision.contains(&precision))
