@@ -86,6 +86,8 @@ def rule(name: str, dims) -> tuple[np.float32, np.float32]:
         return spread(1.0, 0.5)
     if last == "head_scale":
         return spread(1.0, 0.5)
+    if parent.startswith("layer_scale"):
+        return spread(0.1, 0.05)
     if "gamma" in last or "layer_scale" in last:
         return spread(0.5, 0.25)
     if last.endswith("bias") or last == "running_mean":
@@ -138,6 +140,7 @@ SAMPLES = (
     ("visual.transformer.resblocks.1.attn.head_scale", [4, 1, 1]),
     ("visual.transformer.resblocks.0.ls_1.gamma", [48]),
     ("visual.trunk.stages.0.blocks.0.layer_scale", [32, 1, 1]),
+    ("visual.trunk.stages.0.blocks.0.layer_scale_1.gamma", [32, 1, 1]),
     ("visual.conv1.weight", [24, 3, 8, 8]),
     ("visual.class_embedding", [96]),
     ("visual.positional_embedding", [17, 96]),

@@ -354,7 +354,12 @@ impl Backend for OnnxRecorder {
             PoolKind::Max => "MaxPool",
             PoolKind::Average => "AveragePool",
         };
-        let attributes = vec![ints("kernel_shape", spec.kernel), ints("strides", spec.stride)];
+        let [y, x_padding] = spec.padding;
+        let attributes = vec![
+            ints("kernel_shape", spec.kernel),
+            ints("strides", spec.stride),
+            ints("pads", [y, x_padding, y, x_padding]),
+        ];
         Ok(self.graph().node(op, &[x], attributes, dims))
     }
 

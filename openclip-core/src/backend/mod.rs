@@ -15,8 +15,9 @@ pub use device::DeviceSpec;
 pub use operations::OperationCounter;
 pub use shapes::{ShapeBackend, ShapeTensor};
 pub use spec::{
-    Activation, AttentionSpec, BatchNormSpec, BinaryOp, Conv2dSpec, EmbeddingSpec, LinearSpec, NormKind,
-    NormSpec, ParamRows, Pool2dSpec, PoolKind, Precision, Rearrange, ReduceOp, TokenPosition, WeightLayout,
+    Activation, AttentionSpec, BatchNormSpec, BinaryOp, Conv2dSpec, ConvBranch, EmbeddingSpec, LinearSpec,
+    NormKind, NormSpec, ParamRows, Pool2dSpec, PoolKind, Precision, Rearrange, ReduceOp, TokenPosition,
+    WeightLayout,
 };
 
 use crate::{Dim, Dims, HostTensor, Result, TokenBatch, Weights};

@@ -148,11 +148,14 @@ impl Backend for ShapeBackend {
 
     fn pool2d(&self, x: &ShapeTensor, spec: &Pool2dSpec) -> Result<ShapeTensor> {
         let [batch, channels, height, width] = x.axes("pool2d", "[N, C, H, W]")?;
+        if spec.padding.iter().zip(spec.kernel).any(|(&padding, kernel)| 2 * padding > kernel) {
+            return Err(x.mismatch("pool2d", "windows that reach over the edge by at most their half"));
+        }
         Ok(ShapeTensor(vec![
             batch.clone(),
             channels.clone(),
-            windows("pool2d", height, spec.kernel[0], spec.stride[0], 0)?,
-            windows("pool2d", width, spec.kernel[1], spec.stride[1], 0)?,
+            windows("pool2d", height, spec.kernel[0], spec.stride[0], spec.padding[0])?,
+            windows("pool2d", width, spec.kernel[1], spec.stride[1], spec.padding[1])?,
         ]))
     }
 

@@ -15,6 +15,14 @@ use crate::{HostTensor, Result};
 /// Computes a tensor in the dimensions that the model needs from the one that the checkpoint has.
 type Adapt = Arc<dyn Fn(&TensorData<'_>) -> Result<HostTensor> + Send + Sync>;
 
+/// How a tensor that the model needs comes from the one that the checkpoint has.
+#[derive(Clone)]
+struct Adapted {
+    /// The dimensions that the checkpoint has to have it in; whatever it has where absent.
+    stored: Option<Vec<usize>>,
+    compute: Adapt,
+}
+
 /// A view of a checkpoint below a scope such as `visual.transformer.resblocks.3.attn`.
 ///
 /// Cheap to clone. All views of one checkpoint share the account of what was asked for, which
@@ -24,7 +32,7 @@ pub struct Weights {
     shared: Arc<Shared>,
     scope: String,
     /// Full name -> how its stored tensor becomes the one that the model needs.
-    adapted: Arc<HashMap<String, Adapt>>,
+    adapted: Arc<HashMap<String, Adapted>>,
 }
 
 struct Shared {
@@ -124,8 +132,23 @@ impl Weights {
         name: &str,
         adapt: impl Fn(&TensorData<'_>) -> Result<HostTensor> + Send + Sync + 'static,
     ) -> Self {
+        self.with_adapted(name, Adapted { stored: None, compute: Arc::new(adapt) })
+    }
+
+    /// A view in which `name` is computed by `compute` from the tensor that a checkpoint has in dimensions `stored`, and only
+    /// in these.
+    pub fn derive(
+        &self,
+        name: &str,
+        stored: &[usize],
+        compute: impl Fn(&TensorData<'_>) -> Result<HostTensor> + Send + Sync + 'static,
+    ) -> Self {
+        self.with_adapted(name, Adapted { stored: Some(stored.to_vec()), compute: Arc::new(compute) })
+    }
+
+    fn with_adapted(&self, name: &str, adapt: Adapted) -> Self {
         let mut adapted = HashMap::clone(&self.adapted);
-        adapted.insert(self.path(name), Arc::new(adapt));
+        adapted.insert(self.path(name), adapt);
         Self { shared: Arc::clone(&self.shared), scope: self.scope.clone(), adapted: Arc::new(adapted) }
     }
 
@@ -147,12 +170,15 @@ impl Weights {
 
     fn request(&self, name: &str, dims: &[usize], quantizable: Option<ChannelAxis>) -> Result<()> {
         let path = self.path(name);
+        let adapted = self.adapted.get(&path);
+        let derived = adapted.and_then(|adapted| adapted.stored.as_deref());
+        let dims = derived.unwrap_or(dims);
         lock(&self.shared.requests).push(Request { name: path.clone(), dims: dims.to_vec(), quantizable });
         if self.shared.source.is_generative() {
             return Ok(());
         }
         match self.shared.source.info(&path) {
-            Some(info) if info.dims == dims || self.adapted.contains_key(&path) => Ok(()),
+            Some(info) if info.dims == dims || (adapted.is_some() && derived.is_none()) => Ok(()),
             Some(info) => {
                 if self.shared.survey {
                     let tensor = MismatchedTensor { name: path, expected: dims.to_vec(), found: info.dims };
@@ -195,10 +221,12 @@ impl Weights {
     pub fn read(&self, name: &str, dims: &[usize]) -> Result<TensorData<'_>> {
         self.require(name, dims)?;
         let path = self.path(name);
-        let data = self.shared.source.read(&path, dims)?;
-        let data = match self.adapted.get(&path) {
-            Some(adapt) if data.info.dims != dims => {
-                let adapted = adapt(&data).map_err(|error| {
+        let adapted = self.adapted.get(&path);
+        let stored = adapted.and_then(|adapted| adapted.stored.as_deref());
+        let data = self.shared.source.read(&path, stored.unwrap_or(dims))?;
+        let data = match adapted {
+            Some(adapt) if data.info.dims != dims || stored.is_some() => {
+                let adapted = (adapt.compute)(&data).map_err(|error| {
                     tracing::debug!(%error, tensor = path, "not adaptable");
                     self.mismatched(&path, dims, data.info.dims.clone())
                 })?;
@@ -450,6 +478,20 @@ mod tests {
         assert_eq!(weights.report(&["text", "logit_scale"]).unused, [""; 0]);
         assert_eq!(weights.report(&["vis"]).unused, [""; 0], "a scope is whole components");
         assert_eq!(weights.report(&[]).unused.len(), 3);
+    }
+
+    #[test]
+    fn a_derived_tensor_is_asked_for_as_it_is_stored() {
+        let derived = |stored: &[usize]| {
+            Weights::new(source()).derive("text.ln_final.bias", stored, |stored| {
+                HostTensor::new([3, 2], stored.to_f32().repeat(3))
+            })
+        };
+        let weights = derived(&[2]);
+        assert_eq!(weights.scope("text").read("ln_final.bias", &[3, 2]).unwrap().info.dims, [3, 2]);
+        assert_eq!(weights.requests(), [("text.ln_final.bias".to_owned(), vec![2])]);
+        let error = derived(&[6]).read("text.ln_final.bias", &[3, 2]).unwrap_err().to_string();
+        assert!(error.contains("has dimensions [2], the model needs [6]"), "{error}");
     }
 
     #[test]

@@ -70,5 +70,5 @@ impl<B: Backend> Bottleneck<B> {
 
 /// The mean of windows that don't overlap.
 pub(super) fn average(size: usize) -> Pool2dSpec {
-    Pool2dSpec { kind: PoolKind::Average, kernel: [size; 2], stride: [size; 2] }
+    Pool2dSpec { kind: PoolKind::Average, kernel: [size; 2], stride: [size; 2], padding: [0; 2] }
 }

@@ -84,8 +84,8 @@ struct Block<B: Backend> {
     conv_dw: B::Conv2d,
     norm: B::Norm,
     fc1: B::Linear,
+    /// Its output multiplied by `gamma`.
     fc2: B::Linear,
-    gamma: B::Tensor,
 }
 
 impl<B: Backend> ConvNext<B> {
@@ -205,13 +205,13 @@ impl<B: Backend> Block<B> {
             ..Conv2dSpec::new(channels, channels, [KERNEL; 2])
         };
         let fc1 = LinearSpec::new(channels, hidden).activated(Activation::GeluErf);
+        let fc2 = LinearSpec::new(hidden, channels).within("mlp.fc2").scaled(Some("gamma"));
         Ok(Self {
             name: w.scope_name().to_owned(),
             conv_dw: backend.prepare_conv2d(&w.scope("conv_dw"), &conv_dw)?,
             norm: backend.prepare_norm(&w.scope("norm"), &spec.norm(channels))?,
             fc1: backend.prepare_linear(&w.scope("mlp.fc1"), &fc1)?,
-            fc2: backend.prepare_linear(&w.scope("mlp.fc2"), &LinearSpec::new(hidden, channels))?,
-            gamma: backend.param(w, "gamma", &[channels])?,
+            fc2: backend.prepare_linear(w, &fc2)?,
         })
     }
 
@@ -220,7 +220,6 @@ impl<B: Backend> Block<B> {
         let map = backend.rearrange(x, Rearrange::TokensToSpatial { height, width })?;
         let mixed = backend.rearrange(&backend.conv2d(&map, &self.conv_dw)?, Rearrange::SpatialToTokens)?;
         let hidden = backend.linear(&backend.norm(&mixed, &self.norm)?, &self.fc1)?;
-        let branch = backend.binary(BinaryOp::Mul, &backend.linear(&hidden, &self.fc2)?, &self.gamma)?;
-        backend.binary(BinaryOp::Add, x, &branch)
+        backend.binary(BinaryOp::Add, x, &backend.linear(&hidden, &self.fc2)?)
     }
 }

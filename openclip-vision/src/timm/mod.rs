@@ -1,12 +1,15 @@
 //! Image towers whose trunk is a model of timm: the trunk below `visual.trunk`, the projection below `visual.head`.
 //!
-//! A kind of trunk (ConvNeXt, ..) is a module here, and its architectures are a table in it, by timm's names.
+//! A kind of trunk (ConvNeXt, FastViT, ..) is a module here, and its architectures are a table in it, by timm's names.
 
 mod config;
 mod convnext;
+mod fastvit;
 mod head;
+mod swin;
 mod transformer;
 mod trunk;
+mod vitamin;
 
 pub use config::{Projection, TimmConfig};
 use head::Head;
@@ -141,6 +144,26 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_trunk_gives_an_embedding() {
+        for (name, size, last) in [
+            ("convnext_xxlarge", 64, "visual.trunk.stages.3.blocks.2 [batch, 4, 3072]"),
+            ("fastvit_mci0", 256, "visual.trunk.final_conv [batch, 1024, 8, 8]"),
+            ("fastvit_mci3", 250, "visual.trunk.final_conv [batch, 3072, 4, 4]"),
+            ("swin_base_patch4_window7_224", 224, "visual.trunk.layers.3.blocks.1 [batch, 49, 1024]"),
+            ("vitamin_small_224", 224, "visual.trunk.blocks.13 [batch, 196, 384]"),
+            ("vitamin_xlarge_384", 256, "visual.trunk.blocks.31 [batch, 256, 1152]"),
+        ] {
+            for proj in ["null", "\"linear\""] {
+                let (pooled, _, taps) = dimensions(&format!(
+                    r#"{{"timm_model_name": "{name}", "timm_proj": {proj}, "image_size": {size}}}"#
+                ))
+                .unwrap();
+                assert_eq!((pooled.as_str(), taps.last().unwrap().as_str()), ("[batch, 24]", last));
+            }
+        }
+    }
+
+    #[test]
     fn the_projection_is_what_timm_proj_says() {
         for (proj, expected) in [
             (r#""linear""#, &["visual.head.proj.weight"][..]),
@@ -172,6 +195,9 @@ mod tests {
             (r#""timm_model_name": "convnext_tiny", "timm_pool": "token""#, "pooled by avg"),
             (r#""timm_model_name": "convnext_tiny", "image_size": 31"#, "[31, 31]"),
             (r#""timm_model_name": "convnext_tiny", "image_size": 0"#, "`image_size`"),
+            (r#""timm_model_name": "fastvit_mci0", "timm_pool": "map""#, "pooled by avg"),
+            (r#""timm_model_name": "vitamin_small_224", "image_size": 256"#, "takes 224 pixels"),
+            (r#""timm_model_name": "swin_base_patch4_window7_224", "image_size": 256"#, "takes 224 pixels"),
         ] {
             let error = dimensions(&format!("{{{fields}}}")).unwrap_err().to_string();
             assert!(error.starts_with("configuration vision_cfg: ") && error.contains(part), "{error}");

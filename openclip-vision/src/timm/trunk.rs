@@ -5,7 +5,10 @@ use openclip_core::{Backend, Error, Result, Taps, TowerOutput, Weights};
 use super::{
     config::{SECTION, TimmConfig},
     convnext::{self, ConvNext, ConvNextSpec},
+    fastvit::{self, FastVit, FastVitSpec},
+    swin::{self, Swin, SwinSpec},
     transformer::{self, Transformer, TransformerSpec},
+    vitamin::{self, Vitamin, VitaminSpec},
 };
 
 /// A trunk on backend `B`.
@@ -31,6 +34,9 @@ pub(super) struct TrunkOptions<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TrunkSpec {
     ConvNext(&'static ConvNextSpec),
+    FastVit(&'static FastVitSpec),
+    Swin(&'static SwinSpec),
+    Vitamin(&'static VitaminSpec),
     Transformer(&'static TransformerSpec),
 }
 
@@ -41,7 +47,11 @@ impl TrunkSpec {
     /// [`Error::Config`] when there is none.
     pub(super) fn named(name: &str) -> Result<Self> {
         let convnext = find(convnext::ARCHITECTURES, name).map(Self::ConvNext);
-        let found = convnext.or_else(|| find(transformer::ARCHITECTURES, name).map(Self::Transformer));
+        let fastvit = || find(fastvit::ARCHITECTURES, name).map(Self::FastVit);
+        let swin = || find(swin::ARCHITECTURES, name).map(Self::Swin);
+        let transformer = || find(transformer::ARCHITECTURES, name).map(Self::Transformer);
+        let vitamin = || find(vitamin::ARCHITECTURES, name).map(Self::Vitamin);
+        let found = convnext.or_else(fastvit).or_else(swin).or_else(transformer).or_else(vitamin);
         found.ok_or_else(|| {
             Error::config(SECTION, format!("`timm_model_name` is `{name}`: there is no such trunk here"))
         })
@@ -51,6 +61,9 @@ impl TrunkSpec {
     pub(super) fn features(&self) -> usize {
         match self {
             Self::ConvNext(spec) => spec.features(),
+            Self::FastVit(spec) => spec.features(),
+            Self::Swin(spec) => spec.features(),
+            Self::Vitamin(spec) => spec.features(),
             Self::Transformer(spec) => spec.features(),
         }
     }
@@ -64,6 +77,9 @@ impl TrunkSpec {
     ) -> Result<Box<dyn Trunk<B>>> {
         Ok(match self {
             Self::ConvNext(spec) => Box::new(ConvNext::new(backend, w, spec, options)?),
+            Self::FastVit(spec) => Box::new(FastVit::new(backend, w, spec, options)?),
+            Self::Swin(spec) => Box::new(Swin::new(backend, w, spec, options)?),
+            Self::Vitamin(spec) => Box::new(Vitamin::new(backend, w, spec, options)?),
             Self::Transformer(spec) => Box::new(Transformer::new(backend, w, spec, options)?),
         })
     }

@@ -57,12 +57,16 @@ impl Options {
 
 /// Full-size architectures of the quick subset, beside all made-up configurations.
 const QUICK: &[&str] = &[
+    "MobileCLIP2-S0",
     "RN50-quickgelu",
     "ViT-B-32",
     "ViT-B-32-quickgelu",
-    "ViT-B-32.image-256",
     "ViT-B-32.context-48",
+    "ViT-B-32.image-256",
     "ViT-S-32-alt",
+    "ViTamin-S",
+    "convnext_tiny",
+    "swin_base_patch4_window7_224",
 ];
 
 /// A tower on a backend in a precision: a cell of the matrix.

@@ -7,7 +7,7 @@ use openclip_core::{
     Backend, Dim, Dims, DisplayDims, Error, HostTensor, Precision, Result, TokenBatch, Weights,
     backend::{
         Activation, AttentionSpec, BinaryOp, Conv2dSpec, DeviceSpec, Eager, EmbeddingSpec, LinearSpec,
-        NormKind, NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp, TokenPosition, WeightLayout, composed,
+        NormKind, NormSpec, Pool2dSpec, Rearrange, ReduceOp, TokenPosition, WeightLayout, composed,
     },
     weights::Table,
 };
@@ -156,13 +156,10 @@ pub enum Embedding {
 
 /// A convolution.
 pub enum Conv2d {
-    /// Non-overlapping patches, for the CPU.
-    Patches {
-        /// Height and width of a patch.
-        patch: [usize; 2],
-        /// From a patch's values, channel by channel, to its features.
-        layer: Box<cpu::PackedLinear>,
-    },
+    /// Over all channels, for the CPU.
+    Dense(Box<cpu::DenseConv2d>),
+    /// Channel by channel, for the CPU.
+    Depthwise(Box<cpu::DepthwiseConv2d>),
     /// Any other, or on another device.
     Device {
         /// What it is.
@@ -256,13 +253,30 @@ impl Backend for CandleBackend {
     fn prepare_conv2d(&self, w: &Weights, spec: &Conv2dSpec) -> Result<Conv2d> {
         spec.require(w)?;
         let bias = spec.read_bias(w)?;
-        if self.own_kernels && spec.is_patches() {
-            let inputs = spec.weight_dims()[1..].iter().product();
-            let linear = LinearSpec::new(inputs, spec.out_channels).unquantized();
-            let linear = LinearSpec { activation: spec.activation, ..linear };
-            let named = (w.path("weight"), ["weight"].as_slice());
-            let layer = self.packed(w, named, &linear, bias, || spec.weight_values(w))?;
-            return Ok(Conv2d::Patches { patch: spec.kernel, layer: Box::new(layer) });
+        let Conv2dSpec { in_channels, out_channels, kernel, stride, padding, groups, activation, .. } = *spec;
+        let geometry = cpu::Geometry { kernel, stride, padding };
+        if self.own_kernels && groups == 1 {
+            let linear =
+                LinearSpec::new(spec.weight_dims()[1..].iter().product(), out_channels).unquantized();
+            let linear = LinearSpec { activation, ..linear };
+            let planes = cpu::DenseConv2d::takes_planes(in_channels);
+            let name = w.path("weight") + if planes { "" } else { " by place" };
+            let values = || match planes {
+                true => spec.weight_values(w),
+                false => {
+                    let places = kernel[0] * kernel[1];
+                    Ok(cpu::DenseConv2d::reorder(&spec.weight_values(w)?, in_channels, places).into())
+                }
+            };
+            let layer = self.packed(w, (name, ["weight"].as_slice()), &linear, bias, values)?;
+            return Ok(Conv2d::Dense(Box::new(cpu::DenseConv2d::new(geometry, in_channels, layer))));
+        }
+        if self.own_kernels && groups == in_channels && out_channels.is_multiple_of(in_channels) {
+            let (weight, bias) = (spec.weight_values(w)?, bias.as_ref().map(HostTensor::data));
+            let layer =
+                cpu::DepthwiseConv2d::new(geometry, in_channels, out_channels, &weight, bias, activation);
+            w.release("weight");
+            return Ok(Conv2d::Depthwise(Box::new(layer)));
         }
         let weight = HostTensor::new(spec.weight_dims(), spec.weight_values(w)?.into_owned())?;
         let bias = bias.map(|bias| self.tensor(bias)).transpose()?;
@@ -337,8 +351,9 @@ impl Backend for CandleBackend {
 
     fn conv2d(&self, x: &Tensor, layer: &Conv2d) -> Result<Tensor> {
         let (spec, weight, bias) = match layer {
-            Conv2d::Patches { patch, layer } => {
-                return cpu::ops::patches(x, *patch, layer).map_err(failed("conv2d"));
+            Conv2d::Dense(layer) => return cpu::ops::dense_conv2d(x, layer).map_err(failed("conv2d")),
+            Conv2d::Depthwise(layer) => {
+                return cpu::ops::depthwise_conv2d(x, layer).map_err(failed("conv2d"));
             }
             Conv2d::Device { spec, weight, bias } => (spec, weight, bias),
         };
@@ -414,13 +429,11 @@ impl Backend for CandleBackend {
     }
 
     fn pool2d(&self, x: &Tensor, spec: &Pool2dSpec) -> Result<Tensor> {
-        let ([kernel_y, kernel_x], [stride_y, stride_x]) = (spec.kernel, spec.stride);
-        let (kernel, stride) = ((kernel_y, kernel_x), (stride_y, stride_x));
-        match spec.kind {
-            PoolKind::Max => x.max_pool2d_with_stride(kernel, stride),
-            PoolKind::Average => x.avg_pool2d_with_stride(kernel, stride),
-        }
-        .map_err(failed("pool2d"))
+        let run = || match self.own_kernels {
+            true => cpu::ops::pool2d(x, spec),
+            false => portable::pool2d(x, spec),
+        };
+        run().map_err(failed("pool2d"))
     }
 
     fn attention(
@@ -507,7 +520,8 @@ impl Backend for CandleBackend {
             }
             Rearrange::TokensToSpatial { height, width } => {
                 let (batch, _, channels) = x.dims3()?;
-                x.transpose(1, 2)?.reshape((batch, channels, height, width))
+                // Nothing is moved, either.
+                x.reshape((batch, height, width, channels))?.permute((0, 3, 1, 2))
             }
             Rearrange::Unsqueeze(axis) => x.unsqueeze(axis),
             Rearrange::Squeeze(axis) if x.dim(axis)? == 1 => x.squeeze(axis),
@@ -517,6 +531,15 @@ impl Backend for CandleBackend {
     }
 
     fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        if self.own_kernels && a.rank() == 4 && b.rank() == 4 && !a.is_contiguous() {
+            // Maps whose channels lie side by side are taken as they lie, and so does the result.
+            let places = |x: &Tensor| x.permute((0, 2, 3, 1)).map_err(failed("binary"));
+            let (a, b) = (places(a)?, places(b)?);
+            if a.is_contiguous() {
+                let result = self.binary(op, &a, &b)?;
+                return result.permute((0, 3, 1, 2)).map_err(failed("binary"));
+            }
+        }
         match op {
             BinaryOp::Add => a.broadcast_add(b),
             BinaryOp::Sub => a.broadcast_sub(b),

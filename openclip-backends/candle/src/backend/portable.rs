@@ -1,7 +1,7 @@
 //! Operations composed of candle's own: they run on every device, and are what the CPU kernels are compared with.
 
 use candle_core::{D, DType, Tensor};
-use openclip_core::backend::{Activation, AttentionSpec};
+use openclip_core::backend::{Activation, AttentionSpec, Pool2dSpec, PoolKind};
 
 /// The activation by candle's own operations.
 pub fn activate(x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
@@ -44,6 +44,19 @@ pub fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], weight: &Tensor) -> c
         .reshape((batch, rows * columns, channels * patch_y * patch_x))?;
     let weight = weight.reshape((outputs, channels * patch_y * patch_x))?.t()?;
     x.broadcast_matmul(&weight)?.transpose(1, 2)?.reshape((batch, outputs, rows, columns))
+}
+
+/// Pooling; windows that reach over the edge aren't computed here.
+pub fn pool2d(x: &Tensor, spec: &Pool2dSpec) -> candle_core::Result<Tensor> {
+    if spec.padding != [0, 0] {
+        candle_core::bail!("windows that reach over the edge, {:?}, on this device", spec.padding);
+    }
+    let ([kernel_y, kernel_x], [stride_y, stride_x]) = (spec.kernel, spec.stride);
+    let (kernel, stride) = ((kernel_y, kernel_x), (stride_y, stride_x));
+    match spec.kind {
+        PoolKind::Max => x.max_pool2d_with_stride(kernel, stride),
+        PoolKind::Average => x.avg_pool2d_with_stride(kernel, stride),
+    }
 }
 
 /// Attention by candle's own operations.

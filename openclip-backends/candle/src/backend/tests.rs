@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use openclip_core::{
-    backend::{ShapeBackend, ShapeTensor},
+    backend::{BatchNormSpec, ConvBranch, PoolKind, ShapeBackend, ShapeTensor},
     weights::synth::SynthesisedWeights,
 };
 use proptest::prelude::*;
@@ -197,21 +197,101 @@ fn turned_pairs_agree() {
 }
 
 #[test]
-fn patches_are_a_convolution() {
-    let spec = Conv2dSpec { bias: true, ..Conv2dSpec::patches(3, 5, [4, 4]) };
-    let backend = kernels();
-    let layer = backend.prepare_conv2d(&weights(), &spec).unwrap();
-    let Conv2d::Device { weight, bias, .. } = portable().prepare_conv2d(&weights(), &spec).unwrap() else {
-        panic!("only the kernels pack patches");
+fn convolutions_are_candles_own() {
+    let spec = |channels, outputs, kernel: [usize; 2], stride, padding, groups| Conv2dSpec {
+        stride,
+        padding,
+        groups,
+        ..Conv2dSpec::new(channels, outputs, kernel)
     };
-    // 2 columns and 3 rows are left over and don't count.
-    let x = backend.upload(&sample(&[2, 3, 15, 18], 2)).unwrap();
-    let ours = backend.download(&backend.conv2d(&x, &layer).unwrap()).unwrap();
-    let plain = x.conv2d(&weight, 0, 4, 1, 1).unwrap();
-    let bias = bias.unwrap().reshape((1, (), 1, 1)).unwrap();
-    let plain = backend.download(&plain.broadcast_add(&bias).unwrap()).unwrap();
-    assert_eq!(ours.dims(), [2, 5, 3, 4]);
-    assert!(ours.data().iter().zip(plain.data()).all(|(a, b)| (a - b).abs() < 1e-5));
+    for (spec, dims) in [
+        // 2 columns and 3 rows are left over and don't count.
+        (spec(3, 5, [4, 4], [4, 4], [0, 0], 1), [2, 3, 15, 18]),
+        (spec(3, 20, [3, 3], [2, 2], [1, 1], 1), [2, 3, 9, 12]),
+        (spec(40, 7, [1, 1], [1, 1], [0, 0], 1), [3, 40, 5, 4]),
+        (spec(10, 6, [2, 2], [2, 2], [0, 0], 1), [2, 10, 7, 6]),
+        (spec(10, 6, [3, 5], [1, 1], [1, 2], 1), [2, 10, 3, 2]),
+        (spec(80, 80, [7, 7], [1, 1], [3, 3], 80), [2, 80, 11, 19]),
+        (spec(5, 5, [3, 3], [1, 1], [1, 1], 5), [1, 5, 2, 1]),
+        (spec(35, 70, [7, 7], [2, 2], [3, 3], 35), [2, 35, 12, 9]),
+        (spec(16, 16, [5, 3], [2, 2], [0, 2], 16), [1, 16, 30, 6]),
+        // Neither over all channels nor channel by channel.
+        (spec(8, 4, [3, 3], [1, 1], [1, 1], 2), [2, 8, 6, 5]),
+    ] {
+        let spec = spec.activated(Activation::Relu);
+        let backend = kernels();
+        let layer = backend.prepare_conv2d(&weights(), &spec).unwrap();
+        let plain = portable().prepare_conv2d(&weights(), &spec).unwrap();
+        let planes = backend.upload(&sample(&dims, 2)).unwrap();
+        let places =
+            planes.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap().permute((0, 3, 1, 2)).unwrap();
+        let expected = portable().download(&portable().conv2d(&planes, &plain).unwrap()).unwrap();
+        for x in [planes, places] {
+            let ours = backend.download(&backend.conv2d(&x, &layer).unwrap()).unwrap();
+            assert_eq!(ours.dims(), expected.dims(), "{spec:?}");
+            let close = ours.data().iter().zip(expected.data()).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(close, "{spec:?}");
+        }
+        let wrong = backend.upload(&sample(&[2, dims[1] + 1, 20, 20], 2)).unwrap();
+        assert!(backend.conv2d(&wrong, &layer).is_err());
+    }
+    let layer = kernels().prepare_conv2d(&weights(), &spec(3, 4, [4, 4], [4, 4], [0, 0], 1)).unwrap();
+    assert!(kernels().conv2d(&kernels().upload(&sample(&[1, 3, 3, 8], 2)).unwrap(), &layer).is_err());
+}
+
+#[test]
+fn branches_are_summed() {
+    let backend = kernels();
+    let layer =
+        |spec: Conv2dSpec, scope: &str| backend.prepare_conv2d(&weights().scope(scope), &spec).unwrap();
+    let x = backend.upload(&sample(&[2, 6, 9, 8], 5)).unwrap();
+    let apply = |layer: &Conv2d| backend.conv2d(&x, layer).unwrap().contiguous().unwrap();
+    for groups in [1, 6] {
+        let conv = |kernel: usize| Conv2dSpec {
+            stride: [2; 2],
+            padding: [kernel / 2; 2],
+            groups,
+            ..Conv2dSpec::new(6, 6, [kernel; 2])
+        };
+        let summed = conv(5).summed([
+            ConvBranch::conv("large", [5; 2]).biased(),
+            ConvBranch::conv("small.conv", [1; 2]).normed("small.bn"),
+            ConvBranch::conv("large", [5; 2]).biased().scaled("gamma").negated(),
+            ConvBranch::identity(),
+        ]);
+        let summed = apply(&layer(summed, ""));
+        let large = apply(&layer(conv(5), "large"));
+        let small = apply(&layer(conv(1).normed(BatchNormSpec::new("bn")), "small.conv"));
+        let gamma = backend.param(&weights(), "gamma", &[6, 1, 1]).unwrap();
+        // The input itself, in the layer's steps.
+        let pick = Pool2dSpec { kind: PoolKind::Max, kernel: [1; 2], stride: [2; 2], padding: [0; 2] };
+        let identity = backend.pool2d(&x, &pick).unwrap();
+        let expected = (large.broadcast_sub(&large.broadcast_mul(&gamma).unwrap()).unwrap() + small)
+            .and_then(|sum| sum + identity)
+            .unwrap();
+        let [summed, expected] = [summed, expected].map(|x| backend.download(&x).unwrap());
+        assert_eq!(summed.dims(), [2, 6, 5, 4]);
+        assert!(summed.data().iter().zip(expected.data()).all(|(a, b)| (a - b).abs() < 1e-5), "{groups}");
+    }
+}
+
+#[test]
+fn pooling_counts_places_of_the_map_only() {
+    let x = kernels().upload(&sample(&[2, 5, 7, 6], 1)).unwrap();
+    for kind in [PoolKind::Max, PoolKind::Average] {
+        let spec = Pool2dSpec { kind, kernel: [3, 2], stride: [2, 1], padding: [0, 0] };
+        let ours = kernels().download(&kernels().pool2d(&x, &spec).unwrap()).unwrap();
+        let plain = portable().download(&portable().pool2d(&x, &spec).unwrap()).unwrap();
+        assert_eq!(ours.dims(), plain.dims());
+        assert!(ours.data().iter().zip(plain.data()).all(|(a, b)| (a - b).abs() < 1e-6), "{kind:?}");
+    }
+    let ones = kernels().upload(&HostTensor::new([1, 2, 5, 4], vec![1.0; 40]).unwrap()).unwrap();
+    let spec = Pool2dSpec { kind: PoolKind::Average, kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    let found = kernels().download(&kernels().pool2d(&ones, &spec).unwrap()).unwrap();
+    assert_eq!(found.dims(), [1, 2, 3, 2]);
+    assert!(found.data().iter().all(|value| (value - 1.0).abs() < 1e-6), "{found:?}");
+    let beyond = Pool2dSpec { padding: [2, 2], ..spec };
+    assert!(kernels().pool2d(&ones, &beyond).is_err());
 }
 
 #[test]
@@ -248,7 +328,10 @@ fn step<B: Backend>(b: &B, x: &B::Tensor, kind: usize) -> Result<B::Tensor> {
         8 => b.reduce(x, ReduceOp::Mean, 1),
         9 => b.rearrange(x, Rearrange::TokensToSpatial { height: 2, width: 3 }),
         10 => b.rearrange(x, Rearrange::SpatialToTokens),
-        11 => b.pool2d(x, &Pool2dSpec { kind: PoolKind::Average, kernel: [2, 2], stride: [1, 2] }),
+        11 => b.pool2d(
+            x,
+            &Pool2dSpec { kind: PoolKind::Average, kernel: [2, 2], stride: [1, 2], padding: [0, 0] },
+        ),
         12 => b.matmul(x, &b.rearrange(x, Rearrange::Transpose(1, 2))?),
         13 => b.expand_batch(&b.slice(x, 0, &Dim::Fixed(0), &Dim::Fixed(1))?, x),
         _ => b.activate(x, Activation::Silu),

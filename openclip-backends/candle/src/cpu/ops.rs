@@ -4,20 +4,22 @@
 //! inputs through the whole branch: nobody waits for others between its layers, and what they hand on to each other
 //! stays in that thread's caches and memory. With fewer, all threads share each layer.
 
-use std::ops::Range;
-
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
-use openclip_core::{HostTensor, backend::Activation, backend::AttentionSpec};
+use openclip_core::{
+    HostTensor,
+    backend::{Activation, AttentionSpec, Pool2dSpec},
+};
 use rayon::prelude::*;
 
 use super::{
     activation,
     attention::Attention,
+    conv::{DenseConv2d, DepthwiseConv2d, Geometry, pool},
     linear::PackedLinear,
     matrix::{Matrix, MatrixMut},
     norm::RowNorm,
     scratch::Scratch,
-    threads::{Threads, pieces, split_rows, tile_rows},
+    threads::{Threads, in_tiles, pieces, split_rows, tile_rows},
 };
 
 /// Values between the rows of an intermediate matrix, beyond their length: rows that lie a power of two apart would
@@ -57,17 +59,6 @@ fn made(x: &Tensor, rows: usize, last: usize, work: impl FnOnce(MatrixMut)) -> R
     Tensor::from_vec(result, dims, &Device::Cpu)
 }
 
-/// Runs `work` on tiles of `rows` rows, a thread for each; on all rows with all threads where they are too few for that.
-fn in_tiles(rows: usize, target: MatrixMut, work: impl Fn(Range<usize>, MatrixMut, Threads) + Sync) {
-    let threads = Threads::All.count();
-    if rows < threads * tile_rows() / 2 {
-        return work(0..rows, target, Threads::All);
-    }
-    let tiles = pieces(rows, rows.div_ceil(tile_rows()).next_multiple_of(threads));
-    let targets = split_rows(target, &tiles);
-    tiles.into_par_iter().zip(targets).for_each(|(rows, target)| work(rows, target, Threads::One));
-}
-
 /// `[.., in] -> [.., out]`.
 pub fn linear(x: &Tensor, layer: &PackedLinear) -> Result<Tensor> {
     let (inputs, rows) = (layer.inputs(), rows("linear", x, layer.inputs())?);
@@ -86,41 +77,17 @@ pub fn norm(x: &Tensor, layer: &RowNorm) -> Result<Tensor> {
     })
 }
 
-/// Non-overlapping patches: `[N, C, H, W] -> [N, out, H/P, W/Q]`, whose values lie patch by patch, `[N, H/P * W/Q, out]`.
-pub fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], layer: &PackedLinear) -> Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
-    let (down, across, depth) = (height / patch_y, width / patch_x, layer.inputs());
-    if channels * patch_y * patch_x != depth || down == 0 || across == 0 {
-        candle_core::bail!(
-            "patches: expected dimensions [N, {}, >={patch_y}, >={patch_x}], found {:?}",
-            depth / (patch_y * patch_x).max(1),
-            x.dims()
-        );
-    }
-    let (rows, outputs) = (batch * down * across, layer.outputs());
-    read("patches", x, |values| {
-        // The values of a patch side by side, in the order of the weight: channel, line, column.
-        let gather = |patch: usize, target: &mut [f32]| {
-            let (input, patch) = (patch / (down * across), patch % (down * across));
-            let (top, left) = (patch / across * patch_y, patch % across * patch_x);
-            for (line, target) in target.chunks_exact_mut(patch_x).enumerate() {
-                let (channel, line) = (line / patch_y, line % patch_y);
-                let start = ((input * channels + channel) * height + top + line) * width + left;
-                target.copy_from_slice(&values[start..start + patch_x]);
-            }
-        };
-        let part = |patches: Range<usize>, target: MatrixMut, threads: Threads| {
-            let count = patches.len();
-            let mut gathered = Scratch::new(count * (depth + GAP));
-            for (patch, target) in patches.zip(gathered.chunks_exact_mut(depth + GAP)) {
-                gather(patch, &mut target[..depth]);
-            }
-            layer.run(Matrix::new(&gathered, count, depth, depth + GAP), target, false, threads);
-        };
+/// Convolution over all channels: `[N, C, H, W] -> [N, out, H', W']`, whose values lie place by place, `[N, H', W', out]`.
+pub fn dense_conv2d(x: &Tensor, layer: &DenseConv2d) -> Result<Tensor> {
+    let (batch, size, windows) = windows(x, layer.channels(), layer.geometry())?;
+    let outputs = layer.outputs();
+    let x = if layer.planes() { x.clone() } else { x.permute((0, 2, 3, 1))? };
+    read("conv2d", &x, |values| {
+        let rows = batch * windows[0] * windows[1];
         let mut result = vec![0.0; rows * outputs];
-        let target = MatrixMut::new(&mut result, rows, outputs, outputs);
-        in_tiles(rows, target, part);
-        Tensor::from_vec(result, (batch, down, across, outputs), &Device::Cpu)?.permute((0, 3, 1, 2))
+        layer.run(values, batch, size, windows, MatrixMut::new(&mut result, rows, outputs, outputs));
+        Tensor::from_vec(result, (batch, windows[0], windows[1], outputs), &Device::Cpu)?
+            .permute((0, 3, 1, 2))
     })
 }
 
@@ -155,6 +122,48 @@ pub fn rotate_pairs(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
             })
         })
     })
+}
+
+/// Convolution channel by channel: `[N, C, H, W] -> [N, out, H', W']`, whose values lie as those of [`dense_conv2d`].
+pub fn depthwise_conv2d(x: &Tensor, layer: &DepthwiseConv2d) -> Result<Tensor> {
+    let (batch, size, windows) = windows(x, layer.channels(), layer.geometry())?;
+    let outputs = layer.outputs();
+    read("conv2d", &x.permute((0, 2, 3, 1))?, |values| {
+        let values = values.get(..x.elem_count()).unwrap_or_default();
+        let mut result = vec![0.0; batch * windows[0] * windows[1] * outputs];
+        layer.run(values, size, windows, &mut result);
+        Tensor::from_vec(result, (batch, windows[0], windows[1], outputs), &Device::Cpu)?
+            .permute((0, 3, 1, 2))
+    })
+}
+
+/// Pooling: `[N, C, H, W] -> [N, C, H', W']`, whose values lie as those of [`dense_conv2d`].
+pub fn pool2d(x: &Tensor, spec: &Pool2dSpec) -> Result<Tensor> {
+    let Pool2dSpec { kind, kernel, stride, padding } = *spec;
+    let (channels, geometry) = (x.dims4()?.1, Geometry { kernel, stride, padding });
+    let (batch, size, windows) = windows(x, channels, &geometry)?;
+    if padding.iter().zip(kernel).any(|(&padding, kernel)| 2 * padding > kernel) {
+        candle_core::bail!("pool2d: windows of {kernel:?} reach over the edge by {padding:?}");
+    }
+    read("pool2d", &x.permute((0, 2, 3, 1))?, |values| {
+        let mut result = vec![0.0; batch * windows[0] * windows[1] * channels];
+        pool(kind, &geometry, channels, (values, size), (&mut result, windows));
+        Tensor::from_vec(result, (batch, windows[0], windows[1], channels), &Device::Cpu)?
+            .permute((0, 3, 1, 2))
+    })
+}
+
+/// Batch size, places and windows of a feature map `[N, channels, H, W]`.
+fn windows(x: &Tensor, channels: usize, geometry: &Geometry) -> Result<(usize, [usize; 2], [usize; 2])> {
+    let (batch, found, height, width) = x.dims4()?;
+    match geometry.windows([height, width]) {
+        Some(windows) if found == channels => Ok((batch, [height, width], windows)),
+        _ => candle_core::bail!(
+            "conv2d: expected dimensions [N, {channels}, H, W] that hold a window of {:?}, found {:?}",
+            geometry.kernel,
+            x.dims()
+        ),
+    }
 }
 
 /// Every value on its own.

@@ -86,6 +86,17 @@ impl Threads {
     }
 }
 
+/// Runs `work` on tiles of `rows` rows, a thread for each; on all rows with all threads where they are too few for that.
+pub fn in_tiles(rows: usize, target: MatrixMut, work: impl Fn(Range<usize>, MatrixMut, Threads) + Sync) {
+    let threads = Threads::All.count();
+    if rows < threads * tile_rows() / 2 {
+        return work(0..rows, target, Threads::All);
+    }
+    let tiles = pieces(rows, rows.div_ceil(tile_rows()).next_multiple_of(threads));
+    let targets = split_rows(target, &tiles);
+    tiles.into_par_iter().zip(targets).for_each(|(rows, target)| work(rows, target, Threads::One));
+}
+
 /// `0..count` in at most `wanted` ranges, equal up to one.
 pub fn pieces(count: usize, wanted: usize) -> Vec<Range<usize>> {
     let wanted = wanted.clamp(1, count.max(1));

@@ -171,10 +171,10 @@ impl Backend for TchBackend {
 
     fn pool2d(&self, x: &TchTensor, spec: &Pool2dSpec) -> Result<TchTensor> {
         ShapeBackend.pool2d(&shape(x), spec)?;
-        let (kernel, stride) = (spec.kernel.map(int), spec.stride.map(int));
+        let [kernel, stride, padding] = [spec.kernel, spec.stride, spec.padding].map(|pair| pair.map(int));
         run("pool2d", || match spec.kind {
-            PoolKind::Max => x.inner().f_max_pool2d(kernel, stride, [0, 0], [1, 1], false),
-            PoolKind::Average => x.inner().f_avg_pool2d(kernel, stride, [0, 0], false, true, None),
+            PoolKind::Max => x.inner().f_max_pool2d(kernel, stride, padding, [1, 1], false),
+            PoolKind::Average => x.inner().f_avg_pool2d(kernel, stride, padding, false, false, None),
         })
     }
 

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::Activation;
+use super::{
+    Activation,
+    branch::{BranchLayer, ConvBranch},
+};
 use crate::{HostTensor, Result, Weights};
 
 /// A two-dimensional convolution with `weight [out, in / groups, kernel_h, kernel_w]`.
@@ -24,6 +27,8 @@ pub struct Conv2dSpec {
     pub bias: bool,
     /// Batch normalisation of the output, which becomes part of weight and bias when they are read.
     pub batch_norm: Option<BatchNormSpec>,
+    /// Branches that the layer is the sum of. There are no parameters beside theirs then.
+    pub branches: Vec<ConvBranch>,
     /// Applied to the output.
     pub activation: Option<Activation>,
 }
@@ -46,15 +51,13 @@ impl BatchNormSpec {
 
     const PARAMETERS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-    /// Declares the parameters beside the convolution of `w`.
-    fn require(&self, w: &Weights, channels: usize) -> Result<()> {
-        let w = w.sibling(&self.scope);
+    /// Declares the parameters below the scope of `w`.
+    pub(super) fn require(&self, w: &Weights, channels: usize) -> Result<()> {
         Self::PARAMETERS.iter().try_for_each(|name| w.require(name, &[channels]))
     }
 
     /// The factor and the summand of each channel: `y = gamma (x - mean) / sqrt(var + eps) + beta`.
-    fn read(&self, w: &Weights, channels: usize) -> Result<Vec<[f64; 2]>> {
-        let w = w.sibling(&self.scope);
+    pub(super) fn read(&self, w: &Weights, channels: usize) -> Result<Vec<[f64; 2]>> {
         let [gamma, beta, mean, variance] = Self::PARAMETERS.map(|name| w.read_f32(name, &[channels]));
         let parameters = gamma?.into_iter().zip(beta?).zip(mean?.into_iter().zip(variance?));
         let of_channel = |((gamma, beta), (mean, variance)): ((f32, f32), (f32, f32))| {
@@ -77,8 +80,15 @@ impl Conv2dSpec {
             groups: 1,
             bias: true,
             batch_norm: None,
+            branches: Vec::new(),
             activation: None,
         }
+    }
+
+    /// The sum of `branches`.
+    pub fn summed(mut self, branches: impl IntoIterator<Item = ConvBranch>) -> Self {
+        self.branches = branches.into_iter().collect();
+        self
     }
 
     /// Followed by batch normalisation; without a bias of its own.
@@ -105,7 +115,7 @@ impl Conv2dSpec {
 
     /// Whether the layer as it is computed has a bias.
     pub fn has_bias(&self) -> bool {
-        self.bias || self.batch_norm.is_some()
+        self.bias || self.batch_norm.is_some() || !self.branches.is_empty()
     }
 
     /// Declares the layer's parameters without reading them.
@@ -113,23 +123,35 @@ impl Conv2dSpec {
     /// # Errors
     /// As [`Weights::require`].
     pub fn require(&self, w: &Weights) -> Result<()> {
+        if !self.branches.is_empty() {
+            return self.branches.iter().try_for_each(|branch| branch.require(w, self.branch_layer()));
+        }
         w.require("weight", &self.weight_dims())?;
         if self.bias {
             w.require("bias", &[self.out_channels])?;
         }
-        self.batch_norm.as_ref().map_or(Ok(()), |norm| norm.require(w, self.out_channels))
+        let norm = self.batch_norm.as_ref();
+        norm.map_or(Ok(()), |norm| norm.require(&w.sibling(&norm.scope), self.out_channels))
     }
 
-    /// The weight `[out, in / groups, kernel_h, kernel_w]` below the scope of `w`, batch normalisation included.
+    /// The weight `[out, in / groups, kernel_h, kernel_w]` below the scope of `w`, batch normalisation and branches
+    /// included.
     ///
     /// # Errors
     /// As [`Weights::read`].
     pub fn weight_values<'w>(&self, w: &'w Weights) -> Result<Cow<'w, [f32]>> {
+        if !self.branches.is_empty() {
+            let mut sum = vec![0.0; self.weight_dims().iter().product()];
+            self.branches
+                .iter()
+                .try_for_each(|branch| branch.add_weight(w, self.branch_layer(), &mut sum))?;
+            return Ok(sum.into_iter().map(|value| value as f32).collect());
+        }
         let mut weight = w.values("weight", &self.weight_dims())?;
         if let Some(norm) = &self.batch_norm {
             let inputs = weight.len() / self.out_channels.max(1);
             let rows = weight.to_mut().chunks_exact_mut(inputs.max(1));
-            for (row, [factor, _]) in rows.zip(norm.read(w, self.out_channels)?) {
+            for (row, [factor, _]) in rows.zip(norm.read(&w.sibling(&norm.scope), self.out_channels)?) {
                 row.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
             }
         }
@@ -142,6 +164,12 @@ impl Conv2dSpec {
     /// As [`Weights::read`].
     pub fn read_bias(&self, w: &Weights) -> Result<Option<HostTensor>> {
         let channels = self.out_channels;
+        if !self.branches.is_empty() {
+            let mut sum = vec![0.0; channels];
+            self.branches.iter().try_for_each(|branch| branch.add_bias(w, self.branch_layer(), &mut sum))?;
+            return HostTensor::new([channels], sum.into_iter().map(|value| value as f32).collect())
+                .map(Some);
+        }
         let bias = match self.bias {
             true => Some(w.read_f32("bias", &[channels])?),
             false => None,
@@ -149,7 +177,7 @@ impl Conv2dSpec {
         let bias = match &self.batch_norm {
             Some(norm) => {
                 let own = bias.unwrap_or_else(|| vec![0.0; channels]);
-                let moved = norm.read(w, channels)?.into_iter().zip(own);
+                let moved = norm.read(&w.sibling(&norm.scope), channels)?.into_iter().zip(own);
                 Some(
                     moved
                         .map(|([factor, summand], own)| (f64::from(own) * factor + summand) as f32)
@@ -159,6 +187,11 @@ impl Conv2dSpec {
             None => bias,
         };
         bias.map(|bias| HostTensor::new([channels], bias)).transpose()
+    }
+
+    fn branch_layer(&self) -> BranchLayer {
+        let Self { in_channels, out_channels, groups, kernel, .. } = *self;
+        BranchLayer { in_channels, out_channels, groups, kernel }
     }
 
     /// Dimensions of the weight.

@@ -1,10 +1,12 @@
 //! What layers and glue operations are asked to do: small plain descriptions that every backend understands.
 
+mod branch;
 mod conv2d;
 mod linear;
 
 use std::{fmt, str::FromStr};
 
+pub use branch::ConvBranch;
 pub use conv2d::{BatchNormSpec, Conv2dSpec};
 pub use linear::{LinearSpec, ParamRows, WeightLayout};
 
@@ -152,7 +154,7 @@ pub enum PoolKind {
     Average,
 }
 
-/// Pooling over non-padded spatial windows.
+/// Pooling over spatial windows. Only places of the map count, however far a window reaches over its edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool2dSpec {
     /// What a window is reduced to.
@@ -161,6 +163,8 @@ pub struct Pool2dSpec {
     pub kernel: [usize; 2],
     /// Vertical and horizontal step.
     pub stride: [usize; 2],
+    /// How far windows reach over the edge above and below, left and right; at most half a window.
+    pub padding: [usize; 2],
 }
 
 /// A movement of elements that every backend knows by name, instead of a free reshape.

@@ -24,6 +24,8 @@ pub(super) fn spread(name: &str, dims: &[usize]) -> Spread {
         "logit_bias" => around(-10.0, 1.0),
         "running_var" => around(1.0, 0.5),
         "head_scale" => around(1.0, 0.5),
+        // Branches that no norm precedes would add up over the blocks until nothing but rounding decides what attention sees.
+        _ if parent.starts_with("layer_scale") => around(0.1, 0.05),
         _ if last.contains("gamma") || last.contains("layer_scale") => around(0.5, 0.25),
         _ if last.ends_with("bias") || last == "running_mean" => around(0.0, 0.1),
         "weight" if dims.len() == 1 => around(1.0, 0.25),

@@ -145,7 +145,10 @@ fn step<B: Backend>(b: &B, x: &B::Tensor, kind: usize) -> Result<B::Tensor> {
         8 => b.reduce(x, ReduceOp::Mean, 1),
         9 => b.rearrange(x, Rearrange::TokensToSpatial { height: 2, width: 3 }),
         10 => b.rearrange(x, Rearrange::SpatialToTokens),
-        11 => b.pool2d(x, &Pool2dSpec { kind: PoolKind::Average, kernel: [2, 2], stride: [1, 2] }),
+        11 => b.pool2d(
+            x,
+            &Pool2dSpec { kind: PoolKind::Average, kernel: [2, 2], stride: [1, 2], padding: [0, 0] },
+        ),
         12 => b.matmul(x, &b.rearrange(x, Rearrange::Transpose(1, 2))?),
         13 => b.expand_batch(&b.slice(x, 0, &Dim::Fixed(0), &Dim::Fixed(1))?, x),
         14 => b.attention(x, x, x, &AttentionSpec::new(2, 4).causal(true), None),
@@ -191,7 +194,7 @@ fn what_does_not_fit_is_a_shape_error() {
     let norm = backend.prepare_norm(&weights(), &NormSpec::new(8)).unwrap();
     let ids = backend.upload_tokens(&TokenBatch::new(1, 3, vec![1, 2, 3]).unwrap()).unwrap();
     let row = backend.rearrange(&ids, Rearrange::Squeeze(0)).unwrap();
-    let window = Pool2dSpec { kind: PoolKind::Max, kernel: [6, 6], stride: [1, 1] };
+    let window = Pool2dSpec { kind: PoolKind::Max, kernel: [6, 6], stride: [1, 1], padding: [0, 0] };
     let failures = [
         ("linear", backend.linear(&x, &linear)),
         ("conv2d", backend.conv2d(&image, &conv)),
