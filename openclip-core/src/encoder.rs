@@ -138,6 +138,10 @@ pub struct TextInfo {
     pub embed_dim: usize,
     /// How far into a text its embedding looks.
     pub reach: TextReach,
+    /// Id of padding, where the tower tells it from text.
+    pub pad_id: Option<u32>,
+    /// Id of the token that ends a text, where the tower looks for it.
+    pub eos_id: Option<u32>,
 }
 
 /// How far into a text its embedding looks. What comes after that isn't computed.

@@ -6,5 +6,8 @@
 pub mod tokenizer;
 pub mod transformer;
 
-pub use tokenizer::{Clean, ClipTokenizer, ClipTokenizerBuilder, Tokenizer};
+pub use tokenizer::{
+    Clean, ClipTokenizer, ClipTokenizerBuilder, HuggingFaceOptions, HuggingFaceTokenizer, Tokenizer,
+    TokenizerFiles,
+};
 pub use transformer::{TextTransformer, TextTransformerConfig, TextTransformerFamily};
