@@ -144,6 +144,12 @@ impl Resolver<'_> {
             self.hub.fetch_optional(&file)
         };
         let mut files = TokenizerFiles::default();
+        // What is absent is remembered of a commit, which the first file that is there makes known.
+        for name in TokenizerFiles::SETTINGS {
+            if let Some(path) = fetch(name)? {
+                files.insert(name, path);
+            }
+        }
         for names in TokenizerFiles::VOCABULARIES {
             for name in *names {
                 match fetch(name)? {
@@ -155,15 +161,7 @@ impl Resolver<'_> {
                 break;
             }
         }
-        if !files.has_vocabulary() {
-            return Ok(None);
-        }
-        for name in TokenizerFiles::SETTINGS {
-            if let Some(path) = fetch(name)? {
-                files.insert(name, path);
-            }
-        }
-        Ok(Some(files))
+        Ok(Some(files).filter(TokenizerFiles::has_vocabulary))
     }
 
     fn no_tokenizer(&self, repositories: &[HubRevision]) -> HubError {

@@ -12,6 +12,7 @@ use tokenizers::{
 };
 
 use super::{
+    charsmap,
     class::Class,
     convert,
     files::{TOKENIZER, TokenizerFiles},
@@ -31,9 +32,11 @@ pub(super) struct Assembled {
 pub(super) fn assemble(files: &TokenizerFiles, settings: &Settings) -> Result<Assembled> {
     // T5 applies a prefix space only while the SentencePiece model is converted.
     let converted = settings.flag("from_slow")?.unwrap_or(false)
+        || settings.flag("use_fast")? == Some(false)
         || settings.class == Class::T5 && settings.flag("add_prefix_space")?.is_some();
     let mut tokenizer = match files.read(TOKENIZER)? {
         Some((origin, bytes)) if !converted => {
+            charsmap::check_json(&origin, &bytes)?;
             Tokenizer::from_bytes(bytes).map_err(|error| Error::config(origin, error.to_string()))?
         }
         _ => convert::convert(files, settings)?,

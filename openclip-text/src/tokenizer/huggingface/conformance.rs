@@ -21,7 +21,7 @@ struct Header {
 #[derive(Deserialize)]
 struct Encoding {
     ids: Vec<u32>,
-    decoded: String,
+    decoded: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +49,9 @@ fn check(folder: &Path, case: &str, texts: &[String], differences: &mut Differen
     let expected = fs::read_to_string(folder.join(case).join("expected.jsonl")).unwrap();
     let mut lines = expected.lines();
     let header: Header = serde_json::from_str(lines.next().unwrap()).unwrap();
+    if !cfg!(feature = "sentencepiece") && header.options.contains_key("use_fast") {
+        return;
+    }
     let options = HuggingFaceOptions {
         context_length: 77,
         mode: header.tokenizer_mode,
@@ -62,8 +65,9 @@ fn check(folder: &Path, case: &str, texts: &[String], differences: &mut Differen
     for text in texts {
         let expected: Encoding = serde_json::from_str(lines.next().unwrap()).unwrap();
         differences.check((case, text), tokenizer.encode(text).unwrap(), expected.ids.clone());
-        let decoded = tokenizer.decode(&expected.ids).unwrap();
-        differences.check((case, text, "decoded"), decoded, expected.decoded);
+        if let Some(decoded) = expected.decoded {
+            differences.check((case, text, "decoded"), tokenizer.decode(&expected.ids).unwrap(), decoded);
+        }
     }
     let mut batches = 0;
     for line in lines {

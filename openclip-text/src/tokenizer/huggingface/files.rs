@@ -37,9 +37,9 @@ impl TokenizerFiles {
         &["vocab.txt"],
     ];
 
-    /// What says more about a tokenizer; any of them may be absent.
+    /// What says more about a tokenizer; any of them may be absent, the first one least likely.
     pub const SETTINGS: &'static [&'static str] =
-        &[TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS, MODEL_CONFIG];
+        &[MODEL_CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS];
 
     /// Those that `folder` has.
     pub fn in_folder(folder: &Path) -> Self {

@@ -6,6 +6,7 @@
 //! `transformers` 4.57 does it.
 
 mod assemble;
+mod charsmap;
 mod class;
 #[cfg(test)]
 mod conformance;
@@ -13,6 +14,8 @@ mod convert;
 mod files;
 mod sentencepiece;
 mod settings;
+#[cfg_attr(not(feature = "sentencepiece"), path = "no_slow.rs")]
+mod slow;
 
 use openclip_core::{Error, Result, TokenBatch};
 use serde_json::{Map, Value};
@@ -22,6 +25,7 @@ use self::{
     assemble::{Assembled, assemble, set_language},
     class::Class,
     settings::Settings,
+    slow::Slow,
 };
 use super::{Clean, Tokenizer};
 
@@ -49,6 +53,8 @@ pub struct HuggingFaceOptions {
 /// A tokenizer of the Hugging Face hub.
 pub struct HuggingFaceTokenizer {
     tokenizer: tokenizers::Tokenizer,
+    /// Encodes in place of `tokenizer`.
+    slow: Option<Slow>,
     clean: Clean,
     context_length: usize,
     special: SpecialIds,
@@ -96,11 +102,12 @@ impl HuggingFaceTokenizer {
         let language = text_of(&mut arguments, "language")?;
         let language = options.language.clone().or(language);
         let settings = Settings::read(files, &arguments)?;
-        if settings.flag("use_fast")? == Some(false) {
-            return settings.fail("`use_fast` is false: there are no slow tokenizers here");
-        }
         let Assembled { mut tokenizer, pads_left, truncates_left, pad_token, cleans_up } =
             assemble(files, &settings)?;
+        let slow = match settings.flag("use_fast")? {
+            Some(false) => Some(Slow::new(files, &settings, &tokenizer)?),
+            Some(true) | None => None,
+        };
         if let Some(language) = language {
             set_language(&mut tokenizer, &settings, &language)?;
         }
@@ -144,13 +151,18 @@ impl HuggingFaceTokenizer {
             clips,
             cleans_up,
             marks_word_ends: settings.class == Class::Clip,
+            slow,
             tokenizer,
         })
     }
 
     /// The tokens of a text that is clean already, without those that every text has.
     fn encode_clean(&self, text: &str) -> Result<Encoding> {
-        self.tokenizer.encode_fast(text, false).map_err(|error| failed(text, &error))
+        let encoding = match &self.slow {
+            Some(slow) => slow.encode(&self.tokenizer, text),
+            None => self.tokenizer.encode_fast(text, false),
+        };
+        encoding.map_err(|error| failed(text, &error))
     }
 
     /// The ids of `text`, cut and padded to `context_length`.
@@ -173,7 +185,9 @@ impl HuggingFaceTokenizer {
                     )));
                 };
                 encoding.truncate(room, 0, self.truncation);
-                let encoding = self.tokenizer.post_process(encoding, None, true);
+                let ended =
+                    self.slow.as_ref().is_some_and(|slow| slow.is_ended_by(encoding.get_ids().last()));
+                let encoding = self.tokenizer.post_process(encoding, None, !ended);
                 encoding.map_err(|error| failed(text, &error))?.get_ids().to_vec()
             }
         };
@@ -330,6 +344,12 @@ mod tests {
             ("bert", None, json!({"pad_token": null}), "there is no `pad_token`"),
             ("bert", None, json!({"padding_side": "top"}), "`padding_side` must be left or right"),
             ("bert", None, json!({"use_fast": false}), "`use_fast` is false"),
+            (
+                "siglip",
+                None,
+                json!({"use_fast": false}),
+                "the tokenizer has no tokenizer.json and no spiece.model",
+            ),
             ("gemma", None, json!({"bos_token": null, "add_bos_token": true}), "there is no `bos_token`"),
             (
                 "siglip",

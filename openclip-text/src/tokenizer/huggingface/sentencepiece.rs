@@ -14,6 +14,7 @@ use tokenizers::{
 
 use super::{
     assemble::{component, surround},
+    charsmap,
     class::Class,
     convert::{Parts, missing},
     files::TokenizerFiles,
@@ -246,9 +247,10 @@ fn parts(model: &Model, settings: &Settings, damaged: &dyn Fn(String) -> Error) 
         });
     }
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
-    let charsmap = model.normalizer.as_ref().map(Normalizer::charsmap).unwrap_or_default();
-    if !charsmap.is_empty() {
-        let precompiled = Precompiled::from(charsmap);
+    let map = model.normalizer.as_ref().map(Normalizer::charsmap).unwrap_or_default();
+    if !map.is_empty() {
+        charsmap::check(map).map_err(damaged)?;
+        let precompiled = Precompiled::from(map);
         steps.push(
             precompiled.map_err(|error| damaged(format!("its character map is damaged: {error}")))?.into(),
         );
