@@ -11,7 +11,7 @@ use openclip_core::{
     backend::{OperationCounter, ShapeBackend, ShapeTensor},
 };
 use openclip_ort::{OnnxModel, RecordOptions};
-use openclip_text::TextTransformerFamily;
+use openclip_text::{HuggingFaceTextFamily, TextTransformerFamily};
 use openclip_vision::{ModifiedResNetFamily, TimmFamily, VisionTransformerFamily};
 
 use super::{BackendKind, BackendOptions};
@@ -204,12 +204,8 @@ pub struct Families {
 impl Default for Families {
     fn default() -> Self {
         Self {
-            image: vec![
-                Arc::new(VisionTransformerFamily),
-                Arc::new(ModifiedResNetFamily),
-                Arc::new(TimmFamily),
-            ],
-            text: vec![Arc::new(TextTransformerFamily)],
+use openclip_text::{HuggingFaceTextFamily, TextTransformerFamily};
+use openclip_vision::{ModifiedResNetFamily, TimmFamily, VisionTransformerFamily};
         }
     }
 }
