@@ -204,8 +204,12 @@ pub struct Families {
 impl Default for Families {
     fn default() -> Self {
         Self {
-use openclip_text::{HuggingFaceTextFamily, TextTransformerFamily};
-use openclip_vision::{ModifiedResNetFamily, TimmFamily, VisionTransformerFamily};
+            image: vec![
+                Arc::new(VisionTransformerFamily),
+                Arc::new(ModifiedResNetFamily),
+                Arc::new(TimmFamily),
+            ],
+            text: vec![Arc::new(TextTransformerFamily), Arc::new(HuggingFaceTextFamily)],
         }
     }
 }

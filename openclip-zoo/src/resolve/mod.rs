@@ -3,6 +3,7 @@
 
 mod folder;
 mod preprocess;
+mod text_model;
 mod tokenizer;
 
 pub(crate) use folder::{IMAGE_ONNX, TEXT_ONNX, find_checkpoint};
@@ -208,6 +209,7 @@ impl<'a> Resolver<'a> {
             ModelSource::File(path) => folder::resolve_file(path),
         };
         let mut model = resolved.map_err(|error| not_cached(error, source, pretrained))?;
+        self.complete_text_model(&mut model)?;
         if let (Some(pretrained), false) = (pretrained, matches!(source, ModelSource::Name(_))) {
             let (source, pretrained) = (source.to_string(), pretrained.to_owned());
             model.warnings.push(ResolveWarning::PretrainedIgnored { source, pretrained });
