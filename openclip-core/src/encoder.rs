@@ -138,6 +138,10 @@ pub struct TextInfo {
     pub embed_dim: usize,
     /// How far into a text its embedding looks.
     pub reach: TextReach,
+    /// Id of padding, where the tower tells it from text.
+    pub pad_id: Option<u32>,
+    /// Id of the token that ends a text, where the tower looks for it.
+    pub eos_id: Option<u32>,
 }
 
 /// How far into a text its embedding looks. What comes after that isn't computed.
@@ -148,6 +152,13 @@ pub enum TextReach {
     Whole,
     /// To the pooled token, because a causal mask hides what follows it.
     To(TokenPosition),
+    /// To the last token that isn't padding, because padding is masked.
+    Unpadded {
+        /// Id of padding.
+        pad_id: u32,
+        /// Positions count tokens that aren't padding, so that it doesn't matter where padding stands.
+        counts_tokens: bool,
+    },
 }
 
 impl TextReach {
@@ -161,16 +172,45 @@ impl TextReach {
                 ids.iter().position(|id| Some(id) == highest)
             }
             Self::To(TokenPosition::First(wanted)) => ids.iter().position(|&id| id == wanted),
+            Self::Unpadded { pad_id, .. } => ids.iter().rposition(|&id| id != pad_id),
         };
         (position.unwrap_or(0) + 1).min(ids.len())
     }
 }
 
 impl TextInfo {
-    /// `tokens` without the positions that no embedding of the batch depends on.
-    pub fn needed<'a>(&self, tokens: &'a TokenBatch) -> Cow<'a, TokenBatch> {
-        let longest = tokens.iter().map(|ids| self.reach.length(ids)).max();
-        tokens.truncated(longest.unwrap_or(tokens.length()))
+    /// `tokens` as the tower takes them: padding that its positions don't count stands behind the text's tokens, and
+    /// unless `whole` is set the positions that no embedding of the batch depends on are left out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a text of a tower that masks padding which is nothing else.
+    pub fn arranged<'a>(&self, tokens: &'a TokenBatch, whole: bool) -> Result<Cow<'a, TokenBatch>> {
+        let mut arranged = Cow::Borrowed(tokens);
+        if let TextReach::Unpadded { pad_id, counts_tokens } = self.reach {
+            if let Some(text) = tokens.iter().position(|ids| ids.iter().all(|&id| id == pad_id)) {
+                return Err(Error::InvalidArgument(format!(
+                    "text {text} of the batch is nothing but padding"
+                )));
+            }
+            let apart = |ids: &[u32]| {
+                ids.windows(2).any(|pair| matches!(*pair, [a, b] if a == pad_id && b != pad_id))
+            };
+            if counts_tokens && tokens.iter().any(apart) {
+                let of_kind = |ids: &[u32], padding: bool| -> Vec<u32> {
+                    ids.iter().copied().filter(|&id| (id == pad_id) == padding).collect()
+                };
+                let ids = tokens.iter().flat_map(|ids| [of_kind(ids, false), of_kind(ids, true)].concat());
+                arranged = Cow::Owned(TokenBatch::new(tokens.rows(), tokens.length(), ids.collect())?);
+            }
+        }
+        if whole {
+            return Ok(arranged);
+        }
+        let longest = arranged.iter().map(|ids| self.reach.length(ids)).max().unwrap_or(tokens.length());
+        Ok(match arranged {
+            Cow::Borrowed(tokens) => tokens.truncated(longest),
+            Cow::Owned(tokens) => Cow::Owned(tokens.truncated(longest).into_owned()),
+        })
     }
 
     /// Checks that `tokens` are what the tower takes, any number of texts.
@@ -358,7 +398,7 @@ impl<B: Eager> TextEncoder for EagerTextEncoder<B> {
             return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
         // Whoever looks inside wants to see all of it.
-        let tokens = if taps.wants_nothing() { self.info.needed(tokens) } else { Cow::Borrowed(tokens) };
+        let tokens = self.info.arranged(tokens, !taps.wants_nothing())?;
         self.backend.run(|| {
             let input = self.backend.upload_tokens(&tokens)?;
             run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))

@@ -33,6 +33,7 @@ mod source;
 pub use error::{Error, Result};
 pub use registry::{Address, Architecture, Preprocess, Pretrained, Profile, Registry, clean_tag};
 pub use resolve::{
-    Origin, ResolveWarning, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource, WeightsLocation,
+    HubRevision, Origin, ResolveWarning, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource,
+    WeightsLocation,
 };
 pub use source::ModelSource;

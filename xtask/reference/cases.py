@@ -6,9 +6,14 @@ towers that are run.
 """
 
 import copy
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import open_clip
+
+# What `openclip-text` knows of models of the hub, in the form of their config.json.
+KNOWN_MODELS = Path(__file__).resolve().parents[2] / "openclip-text/src/huggingface/known_models.json"
 
 TOWERS = ("image", "text")
 
@@ -33,6 +38,12 @@ MARKS = {
     "google/mt5-base": Marks((), 1, 0, 3, 3),
     "facebook/xlm-v-base": Marks((0,), 2, 1, 4, 4),
     "bert-base-uncased": Marks((101,), 0, 0, 1000, 1000),
+    "roberta-base": Marks((0,), 2, 1, 4, 5),
+    "xlm-roberta-base": Marks((0,), 2, 1, 4, 5),
+    "xlm-roberta-large": Marks((0,), 2, 1, 4, 5),
+    "google/mt5-xl": Marks((), 1, 0, 3, 3),
+    "facebook/nllb-200-distilled-600M": Marks((256047,), 2, 1, 4, 206),
+    "facebook/nllb-200-distilled-1.3B": Marks((256047,), 2, 1, 4, 206),
 }
 GEMMA = Marks((), 1, 0, 4, 4)
 
@@ -40,10 +51,23 @@ GEMMA = Marks((), 1, 0, 4, 4)
 def marks_of(text_cfg: dict) -> Marks:
     """The marks of a text tower's tokenizer: CLIP's, whose begin and end are the last ids, unless another is named."""
     name = text_cfg.get("hf_tokenizer_name")
+    if name is None and "hf_model_name" in text_cfg:
+        return Marks((3,), 2, hf_config(text_cfg)["pad_token_id"], 4, 4)
     if name is None:
         vocabulary = text_cfg.get("vocab_size", 49408)
         return Marks((vocabulary - 2,), vocabulary - 1, text_cfg.get("pad_id", 0), 1, 3)
     return GEMMA if "SigLIP2" in name else MARKS[name]
+
+
+def hf_config(text_cfg: dict) -> dict:
+    """The configuration of the Hugging Face model that a text tower is: what is known of it, and what the case says."""
+    known = json.loads(KNOWN_MODELS.read_text()).get(text_cfg["hf_model_name"], {"config": {}})["config"]
+    return {**known, **text_cfg.get("hf_model_config", {})}
+
+
+def vocabulary_of(text_cfg: dict) -> int:
+    """Number of token ids of a text tower."""
+    return hf_config(text_cfg)["vocab_size"] if "hf_model_name" in text_cfg else text_cfg.get("vocab_size", 49408)
 
 
 @dataclass
@@ -58,6 +82,8 @@ class Case:
     # Tokens per text when it isn't the context length.
     input_length: int | None = None
     end_token: int | None = None
+    # Padding stands between tokens, too.
+    inner_padding: bool = False
 
     @property
     def made_up(self) -> bool:
@@ -72,6 +98,20 @@ def published() -> list[Case]:
         for name, config in configs.items()
         if "hf_model_name" not in config["text_cfg"] and "multimodal_cfg" not in config
     ]
+
+
+def hugging_face() -> list[Case]:
+    """The text towers of the architectures whose text tower is a Hugging Face model."""
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    cases = []
+    for name, config in configs.items():
+        if "hf_model_name" not in config["text_cfg"]:
+            continue
+        # CoCa's text tower is one like the others; the rest of it isn't compared here.
+        if config.pop("multimodal_cfg", None):
+            name += ".text"
+        cases.append(Case(name, config, towers=("text",)))
+    return cases
 
 
 def resized() -> list[Case]:
@@ -210,6 +250,60 @@ def _vision() -> list[Case]:
     ]
 
 
+BERT = {
+    "vocab_size": 500, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 96,
+    "max_position_embeddings": 20, "type_vocab_size": 2,
+}
+# Heads are together narrower than the model.
+MT5 = {"vocab_size": 500, "d_model": 48, "d_kv": 12, "d_ff": 96, "num_layers": 3, "num_heads": 3, "pad_token_id": 0}
+M2M100 = {
+    "vocab_size": 500, "d_model": 48, "encoder_layers": 3, "encoder_attention_heads": 3, "encoder_ffn_dim": 96,
+    "decoder_layers": 1, "decoder_attention_heads": 3, "decoder_ffn_dim": 96, "pad_token_id": 1,
+}
+
+
+def _hugging_face() -> list[Case]:
+    """Small Hugging Face towers of every kind, with every pooler and projection that the reference can run."""
+
+    def made(name, about, model_type, config, pooler, proj, inner_padding=False, embed_dim=EMBED_DIM, length=12):
+        fields = {"model_type": model_type, **config}
+        fields.setdefault("pad_token_id", 0 if model_type == "bert" else 1)
+        text = {
+            "hf_model_name": f"made/{name}", "hf_model_config": fields, "hf_pooler_type": pooler, "hf_proj_type": proj,
+            "context_length": length,
+        }
+        model = {"embed_dim": embed_dim, "vision_cfg": VISION, "text_cfg": text, "custom_text": True}
+        return Case(f"made-hf-{name}", model, about, towers=("text",), inner_padding=inner_padding)
+
+    return [
+        made("bert", "BERT, its own pooling layer", "bert", BERT, "cls_pooler", "linear"),
+        made("bert-hidden", "the first token itself", "bert", BERT, "cls_last_hidden_state_pooler", "mlp"),
+        made("bert-mean", "mean, another activation", "bert", {**BERT, "hidden_act": "gelu_new"}, "mean_pooler", "mlp"),
+        made("roberta", "positions count from behind padding", "roberta", BERT, "mean_pooler", "mlp"),
+        made("roberta-cls", "RoBERTa's own pooling layer", "roberta", BERT, "cls_pooler", "linear"),
+        made("roberta-padding", "padding between tokens isn't counted", "roberta", BERT, "mean_pooler", "mlp", True),
+        made("bert-padding", "padding between tokens is counted", "bert", BERT, "mean_pooler", "mlp", True),
+        made("xlm-roberta", "no projection", "xlm-roberta", {**BERT, "layer_norm_eps": 1e-5}, "mean_pooler", None, embed_dim=48),
+        made("xlm-roberta-default", "the pooler that goes with the kind", "xlm-roberta", BERT, None, "linear"),
+        made("mt5", "gated MLP, relative positions", "mt5", MT5, "mean_pooler", "mlp"),
+        made("mt5-long", "positions beyond single distances", "mt5", MT5, "mean_pooler", "mlp", length=60),
+        made("mt5-first", "first token", "mt5", MT5, "cls_pooler", "linear"),
+        made("mt5-padding", "padding between tokens is counted", "mt5", MT5, "mean_pooler", "linear", True),
+        made(
+            "mt5-relu", "a plain MLP, other buckets", "mt5",
+            {**MT5, "feed_forward_proj": "relu", "relative_attention_num_buckets": 16, "relative_attention_max_distance": 20},
+            None, "linear", length=30,
+        ),
+        made("m2m-100", "M2M100, the encoder of NLLB", "m2m_100", M2M100, "cls_pooler", "linear"),
+        made("m2m-100-mean", "mean of all tokens", "m2m_100", M2M100, "mean_pooler", "mlp"),
+        made("m2m-100-padding", "padding between tokens isn't counted", "m2m_100", M2M100, "mean_pooler", "mlp", True),
+        made(
+            "m2m-100-plain", "embeddings as they are, another activation", "m2m_100",
+            {**M2M100, "scale_embedding": False, "activation_function": "gelu"}, None, "linear",
+        ),
+    ]
+
+
 def _text() -> list[Case]:
     cls = {"embed_cls": True}
     custom = {"custom_text": True}
@@ -297,4 +391,4 @@ def _resized() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Every case, small ones first."""
-    return _blocks() + _vision() + _text() + _resized() + resized() + published()
+    return _blocks() + _vision() + _text() + _hugging_face() + _resized() + resized() + published() + hugging_face()

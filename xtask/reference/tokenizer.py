@@ -1,7 +1,8 @@
-"""Reference of the CLIP tokenizer: writes the conformance cases and the character tables of `openclip-text`.
+"""Reference of the tokenizers: writes the conformance cases and the character tables of `openclip-text`.
 
-    python xtask/reference/tokenizer.py cases     # conformance/tokenizer/*.jsonl
-    python xtask/reference/tokenizer.py tables    # openclip-text/src/tokenizer/**/{tables,codec_tables,categories}.rs, data/
+    python xtask/reference/tokenizer.py cases        # conformance/tokenizer/*.jsonl
+    python xtask/reference/tokenizer.py huggingface  # conformance/tokenizer/huggingface/
+    python xtask/reference/tokenizer.py tables       # openclip-text/src/tokenizer/**/{tables,codec_tables,categories}.rs, data/
 
 Needs open_clip_torch 3.3.0 and ftfy 6.3.1 on Python 3.11 (whose str methods and unicodedata are Unicode 14); the
 versions are checked, because other ones give other tables.
@@ -27,13 +28,17 @@ def check_versions():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["cases", "tables"])
+    parser.add_argument("what", choices=["cases", "huggingface", "tables"])
     arguments = parser.parse_args()
     check_versions()
     if arguments.what == "tables":
         import tokenizer_tables
 
         tokenizer_tables.write(ROOT / "openclip-text/src/tokenizer")
+    elif arguments.what == "huggingface":
+        import tokenizer_huggingface
+
+        tokenizer_huggingface.write(ROOT / "conformance/tokenizer/huggingface")
     else:
         import tokenizer_cases
 

@@ -17,18 +17,23 @@ import tempfile
 import time
 from itertools import chain
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import open_clip
+import open_clip.hf_model
 import torch
+import transformers
+from open_clip.hf_model import HFTextEncoder, MeanPooler
 from open_clip.model import ModifiedResNet, resize_pos_embed, resize_text_pos_embed
 from open_clip.pos_embed import get_2d_sincos_pos_embed
 from open_clip.timm_model import TimmModel
 from open_clip.utils import to_2tuple
 from torch import nn
+from transformers.models.m2m_100.modeling_m2m_100 import M2M100SinusoidalPositionalEmbedding
 
 import synth
-from cases import Case, all_cases, marks_of
+from cases import Case, all_cases, hf_config, marks_of, vocabulary_of
 
 IMAGES = 2
 PROBES = 8
@@ -37,12 +42,30 @@ FORMAT = 1
 
 def build(case: Case, options: dict) -> nn.Module:
     """The reference's model of a case, without memory for its parameters."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = {"model_cfg": case.model_cfg}
+    model_cfg = case.model_cfg
+    if is_hugging_face(case):
+        # The reference asks the hub for the model's configuration; here it is given.
+        text_cfg = {name: value for name, value in model_cfg["text_cfg"].items() if name != "hf_model_config"}
+        model_cfg = {**model_cfg, "text_cfg": text_cfg}
+        options = {**options, "pretrained_text": False}
+    with tempfile.TemporaryDirectory() as folder, known_configuration(case):
+        config = {"model_cfg": model_cfg}
         (Path(folder) / "open_clip_config.json").write_text(json.dumps(config))
         with torch.device("meta"):
             options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
             return open_clip.create_model(f"local-dir:{folder}", device="meta", **options).eval()
+
+
+def is_hugging_face(case: Case) -> bool:
+    return "hf_model_name" in case.model_cfg["text_cfg"]
+
+
+def known_configuration(case: Case):
+    """Answers the question for a Hugging Face model's configuration."""
+    config = None
+    if is_hugging_face(case):
+        config = transformers.AutoConfig.for_model(**hf_config(case.model_cfg["text_cfg"]))
+    return mock.patch.object(open_clip.hf_model.AutoConfig, "from_pretrained", lambda *_: config)
 
 
 def tower_of(name: str) -> str | None:
@@ -81,14 +104,21 @@ def release(model: nn.Module, dims: dict[str, list[int]]) -> None:
 
 # The last components of the names of lists of blocks.
 BLOCK_LISTS = ("resblocks", "blocks")
+# Those of Hugging Face towers, by the kind of model.
+HUGGING_FACE_LISTS = {"bert": "layer", "roberta": "layer", "xlm-roberta": "layer", "mt5": "block", "m2m_100": "layers"}
 
 
 def block_lists(root: nn.Module) -> dict[str, list[tuple[str, nn.Module]]]:
     """Blocks with their names below `root`, list by list."""
     lists = {}
+    kinds = {name: module.config.model_type for name, module in root.named_modules() if isinstance(module, HFTextEncoder)}
     for name, module in root.named_modules():
         parent, _, last = name.rpartition(".")
-        if last.isdigit() and parent.rpartition(".")[2] in BLOCK_LISTS:
+        wanted = BLOCK_LISTS
+        for text, kind in kinds.items():
+            if name.startswith(text):
+                wanted = (HUGGING_FACE_LISTS[kind],)
+        if last.isdigit() and parent.rpartition(".")[2] in wanted:
             lists.setdefault(parent, []).append((name, module))
     return lists
 
@@ -109,7 +139,9 @@ def materialise(model: nn.Module, tower: str, stored: dict[str, list[int]]) -> N
     if tower == "image":
         compute_tables(model.visual)
     text = getattr(model, "text", model)
-    if tower == "text" and text.attn_mask is not None:
+    if isinstance(text, HFTextEncoder):
+        compute_text_tables(text)
+    elif tower == "text" and text.attn_mask is not None:
         text.attn_mask = torch.full(text.attn_mask.shape, float("-inf")).triu_(1)
 
 
@@ -124,10 +156,21 @@ def compute_tables(root: nn.Module) -> None:
             module.init_non_persistent_buffers()
 
 
+def compute_text_tables(text: nn.Module) -> None:
+    """Gives Hugging Face modules that were built without memory the tables that follow from their configuration."""
+    for module in text.modules():
+        if isinstance(module, M2M100SinusoidalPositionalEmbedding):
+            table = module.get_embedding(len(module.weights), module.embedding_dim, module.padding_idx)
+            module.register_buffer("weights", table, persistent=False)
+        elif hasattr(module, "token_type_ids"):
+            module.token_type_ids = torch.zeros(module.token_type_ids.shape, dtype=torch.long)
+            module.position_ids = torch.arange(module.position_ids.shape[1])[None]
+
+
 def token_ids(case: Case, length: int) -> np.ndarray:
     """Texts `[3, length]`: begin token, content, end token, padding; the last one fills the context."""
     text_cfg = case.model_cfg["text_cfg"]
-    vocabulary = text_cfg.get("vocab_size", 49408)
+    vocabulary = vocabulary_of(text_cfg)
     marks = marks_of(text_cfg)
     end = marks.end if case.end_token is None else case.end_token
     rows = np.full((3, length), marks.padding, dtype=np.int64)
@@ -135,6 +178,8 @@ def token_ids(case: Case, length: int) -> np.ndarray:
         count = total - len(marks.begin) - 1
         content = marks.first + synth.hash32(f"tokens.{row}", 0, count) % np.uint32(vocabulary - marks.kept)
         rows[row, :total] = [*marks.begin, *content, end]
+    if case.inner_padding:
+        rows[1:, 2] = marks.padding
     return rows
 
 
@@ -275,6 +320,8 @@ def run_image(model: nn.Module) -> dict:
 
 def run_text(model: nn.Module, case: Case) -> dict:
     text = getattr(model, "text", model)
+    if isinstance(text, HFTextEncoder):
+        return run_hugging_face(model, case)
     pool_type = text.pool_type if hasattr(text, "pool_type") else text.text_pool_type
     appended = getattr(text, "cls_emb", None) is not None
     ids = token_ids(case, case.input_length or text.context_length)
@@ -303,6 +350,29 @@ def run_text(model: nn.Module, case: Case) -> dict:
     recorder = Recorder("text")
     recorder.before(text.transformer, "positional_embedding", visible)
     recorder.blocks(text.transformer, "transformer.", visible, last)
+    output = model.encode_text(torch.from_numpy(ids))
+    return result({"ids": ids.tolist()}, output, recorder)
+
+
+def run_hugging_face(model: nn.Module, case: Case) -> dict:
+    text = model.text
+    ids = token_ids(case, case.model_cfg["text_cfg"].get("context_length", 77))
+    # Up to the last token: what follows is padding, which is masked.
+    tokens = ids != text.config.pad_token_id
+    ends = [int(row.nonzero()[0][-1]) + 1 for row in tokens]
+    # Padding between tokens may stand elsewhere.
+    visible = [(0, 1 if case.inner_padding else end) for end in ends]
+    last = visible if isinstance(text.pooler, MeanPooler) else [(0, 1)] * len(ids)
+
+    def first(output):
+        return output[0] if isinstance(output, tuple) else output
+
+    recorder = Recorder("text")
+    blocks = next(iter(block_lists(model).values()))
+    recorder.before(blocks[0][1], "transformer.embeddings", visible)
+    for index in sorted({0, (len(blocks) - 1) // 2, len(blocks) - 1}):
+        name, block = blocks[index]
+        recorder.after(block, name.removeprefix("text."), last if index == len(blocks) - 1 else visible, first)
     output = model.encode_text(torch.from_numpy(ids))
     return result({"ids": ids.tolist()}, output, recorder)
 

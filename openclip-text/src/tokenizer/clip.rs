@@ -79,6 +79,10 @@ impl ClipTokenizer {
         self.bpe.len() as u32
     }
 
+    fn end_id(&self) -> u32 {
+        self.first_special_id() + 1
+    }
+
     /// Appends the ids of `text` to `ids`, and stops once there are `limit` of them or a few more.
     fn encode_into(&self, text: &str, limit: usize, ids: &mut Vec<u32>) {
         let cleaned = self.clean.apply(text);
@@ -117,7 +121,7 @@ impl Tokenizer for ClipTokenizer {
             row.push(self.first_special_id());
             self.encode_into(text, context_length, &mut row);
             row.truncate(context_length - 1);
-            row.push(self.eot_token_id());
+            row.push(self.end_id());
             row.resize(context_length, self.pad_token_id());
             ids.extend_from_slice(&row);
         }
@@ -156,8 +160,8 @@ impl Tokenizer for ClipTokenizer {
         Some(self.first_special_id())
     }
 
-    fn eot_token_id(&self) -> u32 {
-        self.first_special_id() + 1
+    fn eot_token_id(&self) -> Option<u32> {
+        Some(self.end_id())
     }
 
     fn pad_token_id(&self) -> u32 {

@@ -21,16 +21,16 @@ fn cases<T: DeserializeOwned>(file: &str) -> Vec<T> {
 
 /// The differences between what was found and what was expected, collected to be reported together.
 #[derive(Default)]
-struct Differences(Vec<String>);
+pub(super) struct Differences(Vec<String>);
 
 impl Differences {
-    fn check<T: PartialEq + Debug>(&mut self, what: impl Debug, found: T, expected: T) {
+    pub(super) fn check<T: PartialEq + Debug>(&mut self, what: impl Debug, found: T, expected: T) {
         if found != expected {
             self.0.push(format!("{what:?}\n      found {found:?}\n   expected {expected:?}"));
         }
     }
 
-    fn report(self, cases: usize) {
+    pub(super) fn report(self, cases: usize) {
         assert!(self.0.is_empty(), "{} differences in {cases} cases:\n{}", self.0.len(), self.0.join("\n"));
     }
 }

@@ -1,11 +1,12 @@
 //! From texts to token ids: the [`Tokenizer`] trait, the cleaning that goes before every tokenizer, and the byte-pair
-//! tokenizer of CLIP models.
+//! tokenizer of CLIP models, and Hugging Face tokenizers.
 
 mod bpe;
 mod clean;
 mod clip;
 #[cfg(test)]
 mod conformance;
+mod huggingface;
 mod split;
 mod unicode;
 
@@ -13,6 +14,7 @@ use openclip_core::{Result, TokenBatch};
 
 pub use clean::{Clean, fix_text, unescape_html};
 pub use clip::{ClipTokenizer, ClipTokenizerBuilder};
+pub use huggingface::{HuggingFaceOptions, HuggingFaceTokenizer, TokenizerFiles};
 
 /// Turns texts into the token ids that a text tower takes, and back.
 pub trait Tokenizer: Send + Sync {
@@ -58,8 +60,8 @@ pub trait Tokenizer: Send + Sync {
     /// Id of the token that starts a text, where the tokenizer has one.
     fn sot_token_id(&self) -> Option<u32>;
 
-    /// Id of the token that ends a text.
-    fn eot_token_id(&self) -> u32;
+    /// Id of the token that ends a text, where the tokenizer has one.
+    fn eot_token_id(&self) -> Option<u32>;
 
     /// Id that fills up texts shorter than the context length.
     fn pad_token_id(&self) -> u32;

@@ -37,6 +37,8 @@ impl TextFamily for TextTransformerFamily {
             vocab_size: text.vocab_size,
             embed_dim,
             reach: text.reach(),
+            pad_id: text.embed_cls.then_some(text.pad_id),
+            eos_id: (text.pool_type == TextPool::Eos).then_some(text.eos_id),
         })
     }
 

@@ -11,7 +11,7 @@ use openclip_core::{
     backend::{OperationCounter, ShapeBackend, ShapeTensor},
 };
 use openclip_ort::{OnnxModel, RecordOptions};
-use openclip_text::TextTransformerFamily;
+use openclip_text::{HuggingFaceTextFamily, TextTransformerFamily};
 use openclip_vision::{ModifiedResNetFamily, TimmFamily, VisionTransformerFamily};
 
 use super::{BackendKind, BackendOptions};
@@ -209,7 +209,7 @@ impl Default for Families {
                 Arc::new(ModifiedResNetFamily),
                 Arc::new(TimmFamily),
             ],
-            text: vec![Arc::new(TextTransformerFamily)],
+            text: vec![Arc::new(TextTransformerFamily), Arc::new(HuggingFaceTextFamily)],
         }
     }
 }

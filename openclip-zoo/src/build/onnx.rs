@@ -59,7 +59,8 @@ pub fn onnx_text_encoder(
     if options.kind == super::BackendKind::Ort {
         let info = families.text(&config.model_cfg).and_then(|family| family.info(&config.model_cfg));
         let info = info.unwrap_or_else(|_| text_info(config));
-        let pad_id = u32::try_from(text_number(config, "pad_id", 0)).unwrap_or(0);
+        let named = u32::try_from(text_number(config, "pad_id", 0)).unwrap_or(0);
+        let pad_id = info.pad_id.unwrap_or(named);
         let encoder = openclip_ort::runtime::OrtTextEncoder::from_file(path, info, pad_id, &options.ort())?;
         let logits = read(path, options, &|key| encoder.metadata(key))?;
         return Ok(OnnxEncoder { encoder: Box::new(encoder), logits });
@@ -87,6 +88,8 @@ fn text_info(config: &CheckpointConfig) -> openclip_core::TextInfo {
         vocab_size: text_number(config, "vocab_size", 49408),
         embed_dim: config.model_cfg.embed_dim,
         reach: openclip_core::TextReach::Whole,
+        pad_id: None,
+        eos_id: None,
     }
 }
 

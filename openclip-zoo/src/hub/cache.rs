@@ -1,6 +1,7 @@
 //! The layout of the shared Hugging Face cache, as Python's `huggingface_hub` reads and writes it:
 //! `models--org--name/blobs/ETAG` holds contents, `snapshots/COMMIT/FILE` links to them, `refs/REVISION` holds a commit, and
-//! `.locks/models--org--name/ETAG.lock` is locked while a blob is written. Everything lands by a rename.
+//! `.locks/models--org--name/ETAG.lock` is locked while a blob is written. `.no_exist/COMMIT/FILE` says that a commit has no
+//! such file. Everything lands by a rename.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -66,6 +67,24 @@ impl RepositoryCache {
         let Some(commit) = self.commit(&file.revision)? else { return Ok(None) };
         let pointer = self.pointer(&commit, &file.file);
         Ok(pointer.is_file().then_some((commit, pointer)))
+    }
+
+    /// Whether it is known that the revision has no such file.
+    pub fn is_absent(&self, file: &HubFile) -> Result<bool, HubError> {
+        let commit = self.commit(&file.revision)?;
+        Ok(commit.is_some_and(|commit| self.absence(&commit, file).is_file()))
+    }
+
+    /// Remembers that the revision has no such file, where its commit is known.
+    pub fn set_absent(&self, file: &HubFile) -> Result<(), HubError> {
+        match self.commit(&file.revision)? {
+            Some(commit) => write_atomically(&self.absence(&commit, file), b""),
+            None => Ok(()),
+        }
+    }
+
+    fn absence(&self, commit: &str, file: &HubFile) -> PathBuf {
+        self.folder.join(".no_exist").join(commit).join(file.file.path())
     }
 
     /// Remembers that a revision is this commit.

@@ -159,6 +159,25 @@ impl Hub {
         Err(HubError::NotFound { endpoint: self.config.endpoint.clone(), files: absent })
     }
 
+    /// As [`fetch`](Self::fetch), for a file that a repository may do without: nothing when it has none. That is
+    /// remembered, as Python's client remembers it, so that it isn't asked again.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch); [`HubError::Offline`] when it isn't known whether the repository has the file.
+    pub fn fetch_optional(&self, file: &HubFile) -> Result<Option<PathBuf>, HubError> {
+        let cache = RepositoryCache::new(&self.config.cache_dir, &file.repository);
+        let known = self.config.offline || !self.config.refresh;
+        if known && self.cached(file)?.is_none() && cache.is_absent(file)? {
+            return Ok(None);
+        }
+        match self.fetch(file) {
+            Ok(path) => Ok(Some(path)),
+            Err(HubError::NotFound { .. }) => cache.set_absent(file).map(|()| None),
+            Err(HubError::Connection { .. }) if cache.is_absent(file)? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn download(&self, file: &HubFile) -> Result<PathBuf, HubError> {
         let metadata = self.http().metadata(file)?;
         let cache = RepositoryCache::new(&self.config.cache_dir, &file.repository);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use openclip_core::CheckpointConfig;
 
 use super::{
-    CONFIG_FILE, Origin, ResolveWarning, ResolvedModel, WeightsLocation, checkpoint_config, tokenizer,
+    CONFIG_FILE, Home, Origin, ResolveWarning, ResolvedModel, WeightsLocation, checkpoint_config, tokenizer,
 };
 use crate::{Error, Result};
 
@@ -82,7 +82,7 @@ fn build(
     Ok(ResolvedModel {
         name,
         origin: Origin::Local(given.to_owned()),
-        tokenizer: tokenizer(&config.model_cfg, Some(folder)),
+        tokenizer: tokenizer::of_config(&config.model_cfg, Home::Folder(folder))?,
         config: checkpoint_config(&origin, config.model_cfg, config.preprocess_cfg.as_ref())?,
         weights,
         warnings,

@@ -3,8 +3,13 @@
 
 mod folder;
 mod preprocess;
+mod text_model;
+mod tokenizer;
 
 pub(crate) use folder::{IMAGE_ONNX, TEXT_ONNX, find_checkpoint};
+pub use tokenizer::{HubRevision, TokenizerInfo, TokenizerSource};
+
+use tokenizer::Home;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,8 +23,6 @@ use crate::{Error, ModelSource, Result};
 
 /// The file that says what a checkpoint is.
 pub(crate) const CONFIG_FILE: &str = "open_clip_config.json";
-/// The reference's context length where the configuration has none.
-const DEFAULT_CONTEXT_LENGTH: usize = 77;
 
 /// A model with everything that is needed to build it.
 #[derive(Clone, Debug)]
@@ -101,32 +104,6 @@ impl fmt::Debug for WeightsLocation {
             }
         }
     }
-}
-
-/// How text becomes tokens.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct TokenizerInfo {
-    /// Which tokenizer.
-    pub source: TokenizerSource,
-    /// Number of tokens per text.
-    pub context_length: usize,
-    /// The configuration's `tokenizer_mode`, for Hugging Face tokenizers.
-    pub mode: Option<String>,
-    /// The configuration's `tokenizer_kwargs`.
-    pub options: Map<String, Value>,
-}
-
-/// Which tokenizer a model has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TokenizerSource {
-    /// CLIP's byte-pair tokenizer.
-    Clip,
-    /// A Hugging Face tokenizer of the hub.
-    HubRepository(String),
-    /// A Hugging Face tokenizer in a folder.
-    Folder(PathBuf),
 }
 
 /// Something that is allowed, and that a user should know.
@@ -232,6 +209,7 @@ impl<'a> Resolver<'a> {
             ModelSource::File(path) => folder::resolve_file(path),
         };
         let mut model = resolved.map_err(|error| not_cached(error, source, pretrained))?;
+        self.complete_text_model(&mut model)?;
         if let (Some(pretrained), false) = (pretrained, matches!(source, ModelSource::Name(_))) {
             let (source, pretrained) = (source.to_string(), pretrained.to_owned());
             model.warnings.push(ResolveWarning::PretrainedIgnored { source, pretrained });
@@ -278,7 +256,7 @@ impl<'a> Resolver<'a> {
                 architecture: architecture.name.clone(),
                 file: file.to_owned(),
             },
-            tokenizer: tokenizer(&architecture.config, None),
+            tokenizer: tokenizer::of_config(&architecture.config, Home::Unknown)?,
             config: checkpoint_config(&architecture.name, architecture.config.clone(), preprocess.as_ref())?,
             weights: WeightsLocation::File(file.to_owned()),
             warnings: Vec::new(),
@@ -300,7 +278,7 @@ impl<'a> Resolver<'a> {
         Ok(ResolvedModel {
             name: name.clone(),
             origin: Origin::Pretrained { architecture: name.clone(), tag: record.tag.clone() },
-            tokenizer: tokenizer(&config.model_cfg, None),
+            tokenizer: tokenizer::of_config(&config.model_cfg, record_home(record)?)?,
             config,
             weights: self.weights_of(architecture, record)?,
             warnings,
@@ -333,16 +311,25 @@ impl<'a> Resolver<'a> {
         let config = folder::read_config(&path)?;
         let candidates = weight_files(None).iter().map(|name| file(name)).collect::<Result<Vec<_>>>()?;
         let source = ModelSource::Hub { repository: repository.clone(), revision: revision.clone() };
+        let home = Home::Hub(HubRevision { repository: repository.clone(), revision: revision.clone() });
         let origin = path.display().to_string();
         Ok(ResolvedModel {
             name: source.to_string(),
             origin: Origin::Hub { repository: repository.clone(), revision: revision.clone() },
-            tokenizer: tokenizer(&config.model_cfg, None),
+            tokenizer: tokenizer::of_config(&config.model_cfg, home)?,
             config: checkpoint_config(&origin, config.model_cfg, config.preprocess_cfg.as_ref())?,
             weights: WeightsLocation::File(self.hub.fetch_first(&candidates)?),
             warnings: Vec::new(),
         })
     }
+}
+
+/// The repository of a record's weights.
+fn record_home(record: &Pretrained) -> Result<Home<'static>> {
+    let first = record.hub_files()?.into_iter().next();
+    Ok(first.map_or(Home::Unknown, |file| {
+        Home::Hub(HubRevision { repository: file.repository, revision: file.revision })
+    }))
 }
 
 /// The tag that needs no choice: the weights are compiled in.
@@ -360,7 +347,7 @@ fn bundled_weights(name: &str) -> Result<WeightsLocation> {
 }
 
 /// Says what to run, when all that is missing is a download.
-fn not_cached(error: Error, source: &ModelSource, pretrained: Option<&str>) -> Error {
+fn not_cached(error: Error, source: &(impl fmt::Display + ?Sized), pretrained: Option<&str>) -> Error {
     match error {
         Error::Hub(missing) if missing.is_offline() => {
             let pretrained = pretrained.map(|tag| format!(" --pretrained {tag}")).unwrap_or_default();
@@ -378,29 +365,4 @@ fn checkpoint_config(
 ) -> Result<CheckpointConfig> {
     let preprocess_cfg = Some(preprocess::complete(origin, &model_cfg, preprocess)?);
     Ok(CheckpointConfig { model_cfg, preprocess_cfg })
-}
-
-/// The tokenizer that a configuration names. In a folder a Hugging Face tokenizer is the folder's own.
-fn tokenizer(config: &ModelConfig, folder: Option<&Path>) -> TokenizerInfo {
-    let text =
-        |field: &str| config.text_cfg.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let source = match (text("hf_tokenizer_name"), folder) {
-        (None, _) => TokenizerSource::Clip,
-        (Some(_), Some(folder)) => TokenizerSource::Folder(folder.to_owned()),
-        (Some(name), None) => TokenizerSource::HubRepository(name.to_owned()),
-    };
-    let context_length = config.text_cfg.get("context_length").and_then(Value::as_u64);
-    TokenizerInfo {
-        source,
-        context_length: context_length
-            .and_then(|length| usize::try_from(length).ok())
-            .unwrap_or(DEFAULT_CONTEXT_LENGTH),
-        mode: text("tokenizer_mode").map(str::to_owned),
-        options: config
-            .text_cfg
-            .get("tokenizer_kwargs")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default(),
-    }
 }

@@ -11,10 +11,10 @@ use openclip_core::{
     backend::DeviceSpec,
     weights::{CanonicalLayout, WeightSource, open_checkpoint, open_embedded_checkpoint},
 };
-use openclip_text::{Clean, ClipTokenizer, Tokenizer};
+use openclip_text::TokenizerFiles;
 use openclip_vision::preprocess::{PreprocessConfig, Preprocessor};
 use openclip_zoo::{
-    Registry, ResolvedModel, Resolver, TokenizerInfo, TokenizerSource, WeightsLocation,
+    Registry, ResolvedModel, Resolver, WeightsLocation,
     build::{
         self, BackendKind, BackendOptions, Families, LogitParameters, OnnxEncoder, OnnxOptions,
         QuantizedModel, WeightStorage,
@@ -22,8 +22,8 @@ use openclip_zoo::{
     hub::{Hub, HubConfig},
 };
 
-use super::{Clip, Deferred, ImageSide, TextSide};
-use crate::{Error, Result};
+use super::{Clip, Deferred, ImageSide, TextSide, tokenizer};
+use crate::Result;
 
 /// Collects what a model should be loaded as; [`build`](Self::build) loads it.
 #[must_use]
@@ -35,6 +35,7 @@ pub struct ClipBuilder {
     image: bool,
     text: bool,
     lazy: bool,
+    language: Option<String>,
     registry: Registry,
     families: Families,
     hub: Hub,
@@ -50,6 +51,7 @@ impl ClipBuilder {
             image: true,
             text: true,
             lazy: false,
+            language: None,
             registry: Registry::bundled(),
             families: Families::default(),
             hub: Hub::new(HubConfig::from_env()),
@@ -133,6 +135,13 @@ impl ClipBuilder {
         self
     }
 
+    /// The language of the texts, as NLLB models name them: `eng_Latn`, `fra_Latn`, `zho_Hans`. English where nothing is
+    /// said; models without languages refuse it.
+    pub fn language(mut self, language: impl Into<String>) -> Self {
+        self.language = Some(language.into());
+        self
+    }
+
     /// Another registry of architectures and weights than the bundled one.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = registry;
@@ -156,7 +165,20 @@ impl ClipBuilder {
     /// # Errors
     /// [`Error::Zoo`].
     pub fn resolve(&self) -> Result<ResolvedModel> {
-        Ok(Resolver::new(&self.registry, &self.hub).resolve_text(&self.model, self.pretrained.as_deref())?)
+        Ok(self.resolver().resolve_text(&self.model, self.pretrained.as_deref())?)
+    }
+
+    /// Downloads the files of a Hugging Face tokenizer that aren't there yet; nothing for models with CLIP's own. They are
+    /// needed for texts only.
+    ///
+    /// # Errors
+    /// [`Error::Zoo`].
+    pub fn tokenizer_files(&self, model: &ResolvedModel) -> Result<Option<TokenizerFiles>> {
+        Ok(self.resolver().tokenizer_files(model)?)
+    }
+
+    fn resolver(&self) -> Resolver<'_> {
+        Resolver::new(&self.registry, &self.hub)
     }
 
     /// Loads the model.
@@ -166,6 +188,7 @@ impl ClipBuilder {
     /// or the backend can't run it, [`Error::Tokenizer`].
     pub fn build(self) -> Result<Clip> {
         let model = self.resolve()?;
+        let tokenizer_files = if self.text { self.tokenizer_files(&model)? } else { None };
         let mut config = model.config;
         let towers = match &model.weights {
             WeightsLocation::Onnx { image, text } => {
@@ -186,7 +209,13 @@ impl ClipBuilder {
             }
         };
         let (encoder, info) = towers.text.unzip();
-        let tokenizer = || info.map(|info| tokenizer(&model.name, &model.tokenizer, &info)).transpose();
+        let choice = tokenizer::Choice {
+            model: &model.name,
+            info: &model.tokenizer,
+            files: tokenizer_files.as_ref(),
+            language: self.language.as_deref(),
+        };
+        let tokenizer = || info.map(|info| choice.open(&info)).transpose();
         let tokenizer = match self.lazy {
             true => tokenizer()?,
             false => {
@@ -263,22 +292,27 @@ impl ClipBuilder {
         })
     }
 
-    /// Writes the model, or the tower that was chosen, as ONNX files in the builder's precision into `folder`; see
-    /// [`export_onnx`](build::export_onnx). Backend and device don't matter.
+    /// Writes the model, or the tower that was chosen, as ONNX files in the builder's precision into `folder`, and its
+    /// Hugging Face tokenizer beside them; see [`export_onnx`](build::export_onnx). Backend and device don't matter.
     ///
     /// # Errors
     /// As [`build`](Self::build), and [`Error::Core`] when a file can't be written.
     pub fn export_onnx(self, folder: impl AsRef<Path>, storage: WeightStorage) -> Result<Vec<PathBuf>> {
         let model = self.resolve()?;
+        let tokenizer = if self.text { self.tokenizer_files(&model)? } else { None };
         let source = open(&model.weights)?;
         let config = self.overridden(model.config, self.image)?;
         let precision = self.backend.precision;
         let options = OnnxOptions { image: self.image, text: self.text, storage, precision };
-        Ok(build::export_onnx(&self.families, &config, &source, folder.as_ref(), &options)?)
+        let mut written = build::export_onnx(&self.families, &config, &source, folder.as_ref(), &options)?;
+        if let Some(tokenizer) = tokenizer {
+            written.extend(tokenizer.copy_to(folder.as_ref())?);
+        }
+        Ok(written)
     }
 
-    /// Writes the model with its matrices in 8-bit integers into `folder`, about a quarter of the size in f32; see
-    /// [`quantize`](build::quantize). Both towers are written; backend, device and precision don't matter.
+    /// Writes the model with its matrices in 8-bit integers into `folder`, about a quarter of the size in f32, and its
+    /// Hugging Face tokenizer beside it; see [`quantize`](build::quantize). Both towers are written; backend, device and precision don't matter.
     ///
     /// # Errors
     /// As [`build`](Self::build), and [`Error::Core`] for ONNX models, for a folder that has weights already, and when a
@@ -293,9 +327,14 @@ impl ClipBuilder {
             ))
             .into());
         }
+        let tokenizer = self.tokenizer_files(&model)?;
         let source = open(&model.weights)?;
         let config = self.overridden(model.config, true)?;
-        Ok(build::quantize(&self.families, &config, &source, folder.as_ref())?)
+        let mut written = build::quantize(&self.families, &config, &source, folder.as_ref())?;
+        if let Some(tokenizer) = tokenizer {
+            written.files.extend(tokenizer.copy_to(folder.as_ref())?);
+        }
+        Ok(written)
     }
 
     /// `config` as the builder changes it, as it is written beside weights. With `image` it has the size that images
@@ -333,34 +372,4 @@ fn open(location: &WeightsLocation) -> Result<Arc<dyn WeightSource>> {
 /// Sets the size that images are prepared in. As in the reference it is the tower's own, whatever the file says.
 fn prepare_in_size(config: &mut CheckpointConfig, [height, width]: [usize; 2]) {
     config.preprocess_cfg.get_or_insert_default().insert("size".to_owned(), vec![height, width].into());
-}
-
-/// The tokenizer that `info` describes, for a text tower.
-fn tokenizer(model: &str, info: &TokenizerInfo, tower: &TextInfo) -> Result<Box<dyn Tokenizer>> {
-    let fail = |message: String| Err(Error::Tokenizer { model: model.to_owned(), message });
-    match &info.source {
-        TokenizerSource::Clip => {}
-        TokenizerSource::HubRepository(name) => {
-            return fail(format!("the Hugging Face tokenizer `{name}` can't be read by this version"));
-        }
-        source => return fail(format!("{source:?} can't be read by this version")),
-    }
-    let mut builder = ClipTokenizer::builder().context_length(tower.context_length);
-    for (option, value) in &info.options {
-        builder = match (option.as_str(), value.as_str()) {
-            ("clean", Some("lower")) => builder.clean(Clean::Lower),
-            ("clean", Some("whitespace")) => builder.clean(Clean::Whitespace),
-            ("clean", Some("canonicalize")) => builder.clean(Clean::Canonicalize),
-            _ => return fail(format!("unknown option `{option}`: {value}")),
-        };
-    }
-    let tokenizer = builder.build()?;
-    if tokenizer.vocab_size() > tower.vocab_size {
-        return fail(format!(
-            "it has {} ids, the text tower only {}: this is not the model's tokenizer",
-            tokenizer.vocab_size(),
-            tower.vocab_size
-        ));
-    }
-    Ok(Box::new(tokenizer))
 }

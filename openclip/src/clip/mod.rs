@@ -4,6 +4,7 @@ mod builder;
 mod deferred;
 mod embedding;
 mod image;
+mod tokenizer;
 mod zero_shot;
 
 pub use builder::ClipBuilder;

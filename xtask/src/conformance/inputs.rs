@@ -1,4 +1,4 @@
-//! What comes before the towers: preprocessing against Pillow and torchvision, tokens against the reference's tokenizer.
+//! What comes before the towers: preprocessing against Pillow and torchvision, tokens against the reference's tokenizers.
 //! Both don't depend on a backend, and their comparisons are tests of the crates that do the work.
 
 use std::{env, process::Command};
@@ -10,7 +10,7 @@ use crate::project;
 /// A comparison, by the name that people see, and the tests that make it.
 const SUITES: [(&str, &[&str]); 2] = [
     ("preprocessing", &["--package", "openclip-vision", "--test", "preprocess"]),
-    ("tokenizer", &["--package", "openclip-text", "--lib", "tokenizer::conformance"]),
+    ("tokenizers", &["--package", "openclip-text", "--lib", "conformance"]),
 ];
 
 /// Runs the comparisons; says of each whether all of it is equal, and prints what isn't.

@@ -9,7 +9,7 @@ use crate::{
     python::{Environment, Requirements, execute},
 };
 
-/// Makes the references of the towers that `filter` selects; without a filter, of preprocessing and tokenizer too.
+/// Makes the references of the towers that `filter` selects; without a filter, of preprocessing and tokenizers too.
 pub fn run(filter: Option<&str>) -> Result<()> {
     let root = project::root();
     let scripts = root.join("xtask/reference");
@@ -29,5 +29,6 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     execute(script("synth.py").arg("--out").arg(data.join("synth.json")))?;
     execute(&mut script("preprocess.py"))?;
     execute(script("tokenizer.py").arg("cases"))?;
+    execute(script("tokenizer.py").arg("huggingface").env("HF_HUB_OFFLINE", "1"))?;
     execute(&mut towers)
 }

@@ -1,6 +1,6 @@
 //! Text towers on ONNX Runtime.
 
-use std::{borrow::Cow, path::Path};
+use std::path::Path;
 
 use openclip_core::{Error, HostTensor, Precision, Result, Taps, TextEncoder, TextInfo, TokenBatch};
 
@@ -86,7 +86,7 @@ impl TextEncoder for OrtTextEncoder {
             return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
         // Whoever looks inside wants to see all of it.
-        let tokens = if taps.wants_nothing() { self.info.needed(tokens) } else { Cow::Borrowed(tokens) };
+        let tokens = self.info.arranged(tokens, !taps.wants_nothing())?;
         let mut rows = Rows::texts(&tokens, self.pad_id);
         if let Some(length) = self.model.interface().fixed(1) {
             rows = rows.padded(length)?;

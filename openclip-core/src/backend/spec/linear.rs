@@ -119,8 +119,11 @@ impl LinearSpec {
         self
     }
 
-    /// With the names given so far below `scope`.
+    /// With the names given so far below `scope`, which may be empty.
     pub fn within(mut self, scope: &str) -> Self {
+        if scope.is_empty() {
+            return self;
+        }
         for part in self.weight.iter_mut().chain(self.bias.iter_mut().flatten()) {
             part.name = format!("{scope}.{}", part.name);
         }

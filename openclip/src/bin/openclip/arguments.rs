@@ -62,6 +62,9 @@ pub struct ModelChoice {
     /// QuickGELU although the model's configuration doesn't say so
     #[arg(long)]
     pub force_quick_gelu: bool,
+    /// The language of texts and labels for NLLB models, such as fra_Latn; English where nothing is said
+    #[arg(long, value_name = "CODE")]
+    pub language: Option<String>,
 }
 
 impl ModelChoice {
@@ -80,6 +83,9 @@ impl ModelChoice {
         }
         if self.force_quick_gelu {
             builder = builder.quick_gelu();
+        }
+        if let Some(language) = &self.language {
+            builder = builder.language(language);
         }
         builder
     }
@@ -332,7 +338,7 @@ pub struct OutputArguments {
   openclip export --onnx vit-b-32/ --precision int8 --model ViT-B-32 --pretrained laion2b_s34b_b79k
   openclip classify cat.png --labels \"cat, dog\" --backend ort --model local-dir:vit-b-32/
 
-Writes image.onnx, text.onnx and open_clip_config.json, for any batch size and text length. Pixels and embeddings are f32
+Writes image.onnx, text.onnx, open_clip_config.json and the files of a Hugging Face tokenizer, for any batch size and text length. Pixels and embeddings are f32
 at every precision.")]
 pub struct Export {
     /// The folder to write into; it is made if it isn't there
@@ -355,7 +361,7 @@ pub struct Export {
   openclip quantize -o vit-b-32-int8/ --model ViT-B-32 --pretrained laion2b_s34b_b79k
   openclip classify cat.png --labels \"cat, dog\" --precision int8 --model local-dir:vit-b-32-int8/
 
-Writes model.safetensors and open_clip_config.json. Every backend loads the folder in every precision, not only int8.")]
+Writes model.safetensors, open_clip_config.json and the files of a Hugging Face tokenizer. Every backend loads the folder in every precision, not only int8.")]
 pub struct Quantize {
     /// The folder to write into; it is made if it isn't there, and must not have weights yet
     #[arg(short, long, value_name = "DIR")]

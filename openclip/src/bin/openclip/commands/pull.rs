@@ -20,9 +20,11 @@ pub fn run(arguments: &Pull, quiet: bool) -> Result<Outcome> {
     if let Some(pretrained) = &arguments.pretrained {
         builder = builder.pretrained(pretrained);
     }
-    match builder.resolve()?.weights {
+    let model = builder.resolve()?;
+    match &model.weights {
         WeightsLocation::File(path) => println!("{}", path.display()),
         _ => println!("{} is part of this program", arguments.model),
     }
+    builder.tokenizer_files(&model)?;
     Ok(Outcome::Done)
 }
