@@ -62,7 +62,10 @@ fn contradictions_are_named() {
     let bert = |fields: &str| small(&format!("{BERT}{fields}"), "");
     for (config, part) in [
         (config(r#"{"hf_model_name": "org/model"}"#), "put its config.json into `hf_model_config`"),
-        (config(r#"{"hf_model_name": "roberta-base", "context_length": 513}"#), "more than the 512 positions"),
+        (
+            config(r#"{"hf_model_name": "roberta-base", "context_length": 513}"#),
+            "more than the 512 positions",
+        ),
         (small(BERT, r#", "no_such_field": 1"#), "no_such_field"),
         (small(BERT, r#", "hf_pooler_type": "max_pooler""#), "max_pooler is not available"),
         (small(BERT, r#", "hf_pooler_type": "best""#), "`hf_pooler_type` \"best\" is unknown"),

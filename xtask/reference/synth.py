@@ -100,6 +100,9 @@ def rule(name: str, dims) -> tuple[np.float32, np.float32]:
         return fan_in(1.0, dims[0])
     if last in ("in_proj_weight", "q_proj_weight", "k_proj_weight") or parent == "qkv":
         return fan_in(1.5, math.prod(dims[1:]))
+    # T5 doesn't scale its scores, so its queries are small.
+    if name.endswith(".SelfAttention.q.weight"):
+        return fan_in(0.25, math.prod(dims[1:]))
     if last.endswith("weight"):
         return fan_in(1.0, math.prod(dims[1:]))
     return spread(0.0, 0.5) if path[0] == "visual" else spread(0.0, 0.05)
@@ -153,6 +156,7 @@ SAMPLES = (
     ("visual.ln_pre.weight", [96]),
     ("visual.proj", [96, 64]),
     ("text.transformer.resblocks.3.attn.in_proj_weight", [192, 64]),
+    ("text.transformer.block.1.layer.0.SelfAttention.q.weight", [24, 48]),
     ("text.transformer.resblocks.3.attn.in_proj_bias", [192]),
     ("transformer.resblocks.3.mlp.c_proj.weight", [64, 256]),
     ("text.token_embedding.weight", [500, 64]),

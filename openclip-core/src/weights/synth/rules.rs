@@ -35,6 +35,8 @@ pub(super) fn spread(name: &str, dims: &[usize]) -> Spread {
         // A gain above 1 for queries and keys makes attention prefer some positions.
         "in_proj_weight" | "q_proj_weight" | "k_proj_weight" => fan_in(1.5, inner(dims)),
         _ if parent == "qkv" => fan_in(1.5, inner(dims)),
+        // T5 doesn't scale its scores, so its queries are small.
+        _ if name.ends_with(".SelfAttention.q.weight") => fan_in(0.25, inner(dims)),
         _ if last.ends_with("weight") => fan_in(1.0, inner(dims)),
         // Position tables, class tokens and the like.
         _ if name.starts_with("visual.") => around(0.0, 0.5),
