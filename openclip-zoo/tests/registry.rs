@@ -76,7 +76,7 @@ fn every_record_is_whole() {
             check(&format!("{tag}: has a resize mode"), ["shortest", "squash"].contains(&resize.as_str()));
             check(
                 &format!("{tag}: has a plausible accuracy"),
-                record.imagenet_zero_shot.is_none_or(|a| (0.01..0.9).contains(&a)),
+                record.imagenet_zero_shot.is_none_or(|a| (0.005..0.9).contains(&a)),
             );
         }
         let mut tags: Vec<_> = architecture.tags().collect();

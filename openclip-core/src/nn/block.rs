@@ -223,11 +223,12 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         let [attention, mlp] = [&spec.names.attention, &spec.names.mlp];
         let after_attn = spec.scale_attn.then_some("ln_attn");
         let (attn_branch, attn_scale) = Branch::new(backend, w, attention, spec, after_attn)?;
+        let attn = SelfAttention::new(backend, w, attention.scope, &spec.attention, attn_scale)?;
         let (mlp_branch, mlp_scale) = Branch::new(backend, w, mlp, spec, None)?;
         Ok(Self {
             name: w.scope_name().to_owned(),
             attn_branch,
-            attn: SelfAttention::new(backend, w, attention.scope, &spec.attention, attn_scale)?,
+            attn,
             mlp_branch,
             mlp: Mlp::new(backend, w, mlp.scope, width, &spec.mlp, &norm, mlp_scale)?,
         })

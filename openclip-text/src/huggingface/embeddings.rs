@@ -110,7 +110,7 @@ fn sinusoids(first: usize, count: usize, width: usize) -> Result<HostTensor> {
         let angle = move |index: usize| position as f32 * frequency(index);
         (0..half).map(move |index| angle(index).sin()).chain((0..half).map(move |index| angle(index).cos()))
     };
-    if half == 0 || width % 2 != 0 {
+    if half == 0 || !width.is_multiple_of(2) {
         return Err(Error::shape("positions", "an even number of features", width.to_string()));
     }
     HostTensor::new([count, width], (first..first + count).flat_map(row).collect())

@@ -145,12 +145,12 @@ impl TransformerSpec {
         self.width / self.heads
     }
 
-    /// Rows and columns of patches.
+    /// Rows and columns of patches. Pixels that are too few for a patch are left out at the right and at the bottom.
     pub(super) fn grid(&self, config: &TimmConfig) -> Result<[usize; 2]> {
         let size = config.image_size.to_array();
         let grid = size.map(|pixels| pixels / self.patch);
-        if grid.contains(&0) || size.iter().any(|pixels| !pixels.is_multiple_of(self.patch)) {
-            let message = format!("image_size {size:?} can't be cut into patches of {}", self.patch);
+        if grid.contains(&0) {
+            let message = format!("image_size {size:?} is smaller than one patch of {}", self.patch);
             return Err(Error::config(SECTION, message));
         }
         Ok(grid)
