@@ -94,11 +94,24 @@ fn models_are_as_large_as_published() {
         let counted = build::profile(&Families::default(), &architecture.config);
         let counted = counted.unwrap_or_else(|error| panic!("{}: {error}", architecture.name));
         let Some(published) = &architecture.profile else { continue };
+        // Published with all queries of the ResNets' attention pooling, of which one is computed, and without the MLPs of
+        // relative positions, whose outputs don't depend on the image.
+        let image_differs = architecture.family.starts_with("RN") || architecture.name.contains("relpos");
+        // Published for texts of another length than the context's.
+        let text_differs = architecture.config.text_cfg.get("hf_model_name").is_some();
         let pairs = [
             ("parameters of the image tower", Some(published.image_mparams), Some(counted.image_mparams)),
             ("parameters of the text tower", Some(published.text_mparams), Some(counted.text_mparams)),
-            ("operations of the image tower", published.image_gflops, counted.image_gflops),
-            ("operations of the text tower", published.text_gflops, counted.text_gflops),
+            (
+                "operations of the image tower",
+                published.image_gflops.filter(|_| !image_differs),
+                counted.image_gflops,
+            ),
+            (
+                "operations of the text tower",
+                published.text_gflops.filter(|_| !text_differs),
+                counted.text_gflops,
+            ),
         ];
         for (what, published, counted) in pairs {
             let (Some(published), Some(counted)) = (published, counted) else { continue };
