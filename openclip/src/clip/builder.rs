@@ -163,7 +163,7 @@ impl ClipBuilder {
     /// Finds the model and downloads what isn't there yet, without loading it.
     ///
     /// # Errors
-    /// [`Error::Zoo`].
+    /// [`Error::Zoo`](crate::Error::Zoo).
     pub fn resolve(&self) -> Result<ResolvedModel> {
         Ok(self.resolver().resolve_text(&self.model, self.pretrained.as_deref())?)
     }
@@ -172,7 +172,7 @@ impl ClipBuilder {
     /// needed for texts only.
     ///
     /// # Errors
-    /// [`Error::Zoo`].
+    /// [`Error::Zoo`](crate::Error::Zoo).
     pub fn tokenizer_files(&self, model: &ResolvedModel) -> Result<Option<TokenizerFiles>> {
         Ok(self.resolver().tokenizer_files(model)?)
     }
@@ -184,8 +184,8 @@ impl ClipBuilder {
     /// Loads the model.
     ///
     /// # Errors
-    /// [`Error::Zoo`] when it can't be found or downloaded, [`Error::Core`] when its checkpoint is damaged or doesn't fit
-    /// or the backend can't run it, [`Error::Tokenizer`].
+    /// [`Error::Zoo`](crate::Error::Zoo) when it can't be found or downloaded, [`Error::Core`](crate::Error::Core) when its checkpoint is damaged or doesn't fit
+    /// or the backend can't run it, [`Error::Tokenizer`](crate::Error::Tokenizer).
     pub fn build(self) -> Result<Clip> {
         let model = self.resolve()?;
         let tokenizer_files = if self.text { self.tokenizer_files(&model)? } else { None };
@@ -296,7 +296,7 @@ impl ClipBuilder {
     /// Hugging Face tokenizer beside them; see [`export_onnx`](build::export_onnx). Backend and device don't matter.
     ///
     /// # Errors
-    /// As [`build`](Self::build), and [`Error::Core`] when a file can't be written.
+    /// As [`build`](Self::build), and [`Error::Core`](crate::Error::Core) when a file can't be written.
     pub fn export_onnx(self, folder: impl AsRef<Path>, storage: WeightStorage) -> Result<Vec<PathBuf>> {
         let model = self.resolve()?;
         let tokenizer = if self.text { self.tokenizer_files(&model)? } else { None };
@@ -315,7 +315,7 @@ impl ClipBuilder {
     /// Hugging Face tokenizer beside it; see [`quantize`](build::quantize). Both towers are written; backend, device and precision don't matter.
     ///
     /// # Errors
-    /// As [`build`](Self::build), and [`Error::Core`] for ONNX models, for a folder that has weights already, and when a
+    /// As [`build`](Self::build), and [`Error::Core`](crate::Error::Core) for ONNX models, for a folder that has weights already, and when a
     /// file can't be written.
     pub fn quantize(self, folder: impl AsRef<Path>) -> Result<QuantizedModel> {
         let model = self.resolve()?;
