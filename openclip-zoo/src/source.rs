@@ -36,9 +36,9 @@ pub enum ModelSource {
         /// The branch, tag or commit.
         revision: Revision,
     },
-    /// `local-dir:path`: a folder with `open_clip_config.json` and weights.
+    /// `local-dir:path`: a folder with `open_clip_config.json` and weights, or one that transformers saved.
     Folder(PathBuf),
-    /// A file with weights, with `open_clip_config.json` beside it.
+    /// A file with weights, with `open_clip_config.json` or the files of transformers beside it.
     File(PathBuf),
 }
 

@@ -25,7 +25,8 @@ from timm.layers import HybridEmbed
 from timm.models.fastvit import FastVit, RepConditionalPosEnc
 from timm.models.vision_transformer_hybrid import ConvStem
 from torch import nn
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, SiglipConfig, SiglipImageProcessor, SiglipModel
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, SiglipConfig, SiglipImageProcessor, SiglipModel
 
 from synth import fnv1a
 
@@ -160,7 +161,28 @@ def clip(tokenizer):
     with torch.no_grad():
         same(reference.encode_image(pixels), model.get_image_features(pixel_values=pixels), "CLIP image")
         same(reference.encode_text(ids), model.get_text_features(input_ids=ids), "CLIP text")
+    embeddings(folder, model, processor, CLIPTokenizer.from_pretrained(tokenizer))
     return made
+
+
+def embeddings(folder, model, processor, tokenizer):
+    """A picture, texts, and what transformers makes of them from end to end: embeddings of unit length."""
+    row, column = np.mgrid[0:40, 0:48]
+    picture = np.stack([row * 5, column * 5, (row * 7 + column * 11) % 256], axis=-1).astype(np.uint8)
+    Image.fromarray(picture).save(folder / "picture.png", optimize=True)
+    sentences = ["a photo of a cat", "Zwei Hunde, drei Katzen!", "the quick brown fox jumps over the lazy dog and then over everything else"]
+    ids = tokenizer(sentences, padding="max_length", truncation=True, max_length=16, return_tensors="pt").input_ids
+    pixels = processor(Image.open(folder / "picture.png"), return_tensors="pt").pixel_values
+    with torch.no_grad():
+        image = model.get_image_features(pixel_values=pixels)
+        text = model.get_text_features(input_ids=ids)
+    unit = lambda rows: [[round(value, 8) for value in row] for row in nn.functional.normalize(rows).tolist()]
+    texts = [
+        {"text": sentence, "ids": row, "embedding": embedding}
+        for sentence, row, embedding in zip(sentences, ids.tolist(), unit(text))
+    ]
+    lines = ",\n".join(json.dumps(text, ensure_ascii=False) for text in texts)
+    (folder / "embeddings.json").write_text(f'{{"image": {unit(image)[0]},\n"texts": [\n{lines}]}}\n')
 
 
 class Siglip(nn.Module):

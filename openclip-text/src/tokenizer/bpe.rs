@@ -16,6 +16,7 @@ use openclip_core::{Error, Result};
 use rustc_hash::FxHashMap;
 
 const FILE: &str = "bpe_simple_vocab_16e6.txt.gz";
+const COMPRESSED: &[u8] = include_bytes!("data/bpe_simple_vocab_16e6.txt.gz");
 /// How many merges of the file belong to the vocabulary of CLIP.
 const MERGES: usize = 49152 - 256 - 2;
 /// Size of the lines before and with those merges, in bytes; the file goes on with as many again, and more.
@@ -56,6 +57,22 @@ fn byte_name(byte: u8, id: u8) -> char {
     if is_printable(byte) { byte.into() } else { char::from_u32(u32::from(id) + 68).unwrap_or_default() }
 }
 
+/// The part of a compressed file that has the merges of CLIP.
+fn unpack(compressed: impl Read) -> std::result::Result<Vec<u8>, String> {
+    let mut text = Vec::with_capacity(MERGES_SIZE);
+    GzDecoder::new(compressed)
+        .take(MERGES_SIZE as u64)
+        .read_to_end(&mut text)
+        .map_err(|error| format!("after {} bytes: {error}", text.len()))?;
+    Ok(text)
+}
+
+/// The merges in an unpacked file, each with the number of lines before it.
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let lines = text.strip_suffix(b"\n").unwrap_or(text).split(|&byte| byte == b'\n');
+    lines.enumerate().skip(1).take(MERGES)
+}
+
 /// The merges of the CLIP vocabulary.
 pub(super) struct Bpe {
     merged: FxHashMap<(u32, u32), u32>,
@@ -71,23 +88,23 @@ impl Bpe {
     /// # Errors
     /// [`Error::Config`] when the file was damaged when the crate was built.
     pub(super) fn bundled() -> Result<&'static Self> {
-        static BUNDLED: LazyLock<std::result::Result<Bpe, String>> =
-            LazyLock::new(|| Bpe::read(include_bytes!("data/bpe_simple_vocab_16e6.txt.gz").as_slice()));
+        static BUNDLED: LazyLock<std::result::Result<Bpe, String>> = LazyLock::new(|| Bpe::read(COMPRESSED));
         BUNDLED.as_ref().map_err(|message| Error::config(FILE, message))
+    }
+
+    /// Whether `merges`, one a line, are those of the vocabulary that comes with the crate.
+    pub(super) fn is_bundled<'a>(merges: impl IntoIterator<Item = &'a str>) -> bool {
+        let Ok(text) = unpack(COMPRESSED) else { return false };
+        lines(&text).map(|(_, merge)| merge).eq(merges.into_iter().map(str::as_bytes))
     }
 
     /// Reads merges, one a line after a line of comment, from a gzip stream.
     fn read(compressed: impl Read) -> std::result::Result<Self, String> {
-        let mut text = Vec::with_capacity(MERGES_SIZE);
-        GzDecoder::new(compressed)
-            .take(MERGES_SIZE as u64)
-            .read_to_end(&mut text)
-            .map_err(|error| format!("after {} bytes: {error}", text.len()))?;
+        let text = unpack(compressed)?;
         let mut tokens = Vec::with_capacity(text.len());
         let mut ends = Vec::with_capacity(MERGES);
         let mut pairs = Vec::with_capacity(MERGES);
-        let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|&byte| byte == b'\n');
-        for (line, merge) in lines.enumerate().skip(1).take(MERGES) {
+        for (line, merge) in lines(&text) {
             let space = merge.iter().position(|&byte| byte == b' ');
             let Some((left, [_, right @ ..])) = space.and_then(|at| merge.split_at_checked(at)) else {
                 let merge = String::from_utf8_lossy(merge);
@@ -288,6 +305,18 @@ mod tests {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_file_is_told_from_others_by_its_merges() {
+        let text = String::from_utf8(unpack(COMPRESSED).unwrap()).unwrap();
+        let merges: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(merges.len(), MERGES);
+        assert!(Bpe::is_bundled(merges.iter().copied()));
+        assert!(!Bpe::is_bundled(merges.iter().copied().skip(1)));
+        assert!(!Bpe::is_bundled(merges.iter().copied().take(MERGES - 1)));
+        assert!(!Bpe::is_bundled(merges.iter().copied().chain(["a b"])));
+        assert!(!Bpe::is_bundled([]));
     }
 
     #[test]

@@ -65,6 +65,12 @@ impl ClipTokenizer {
         ClipTokenizerBuilder::default()
     }
 
+    /// Whether `merges`, which a byte-pair tokenizer's file lists as `left right` in the order in which they were learnt, are
+    /// those of CLIP, so that this is that file's tokenizer.
+    pub fn has_merges<'a>(merges: impl IntoIterator<Item = &'a str>) -> bool {
+        Bpe::is_bundled(merges)
+    }
+
     /// How texts are cleaned.
     pub fn clean(&self) -> Clean {
         self.clean

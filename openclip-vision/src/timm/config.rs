@@ -36,9 +36,23 @@ pub struct TimmConfig {
     /// Share of patches dropped in training; inert in inference.
     #[serde(default)]
     pub patch_dropout: f64,
+    /// Another activation of a transformer's blocks than the trunk's own, by timm's name. The reference has no such field:
+    /// models of other programs can differ from the trunks that they are otherwise equal to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timm_act_layer: Option<ActivationLayer>,
     /// The family, where the section names it.
     #[serde(default)]
     pub family: Option<String>,
+}
+
+/// `timm_act_layer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationLayer {
+    /// GELU.
+    Gelu,
+    /// The approximation of GELU by tanh.
+    GeluTanh,
 }
 
 /// `timm_proj`.

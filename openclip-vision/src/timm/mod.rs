@@ -11,7 +11,7 @@ mod transformer;
 mod trunk;
 mod vitamin;
 
-pub use config::{Projection, TimmConfig};
+pub use config::{ActivationLayer, Projection, TimmConfig};
 use head::Head;
 use openclip_core::{
     Backend, Error, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig, TowerOutput,
@@ -193,6 +193,11 @@ mod tests {
             (r#""timm_model_name": "convnext_tiny", "timm_proj": "none""#, "768 features"),
             (r#""timm_model_name": "convnext_tiny", "timm_proj": "conv""#, "conv"),
             (r#""timm_model_name": "convnext_tiny", "timm_pool": "token""#, "pooled by avg"),
+            (
+                r#""timm_model_name": "convnext_tiny", "timm_act_layer": "gelu_tanh""#,
+                "`timm_act_layer` is given",
+            ),
+            (r#""timm_model_name": "vit_base_patch16_siglip_224", "timm_act_layer": "relu""#, "relu"),
             (r#""timm_model_name": "convnext_tiny", "image_size": 31"#, "[31, 31]"),
             (r#""timm_model_name": "convnext_tiny", "image_size": 0"#, "`image_size`"),
             (r#""timm_model_name": "fastvit_mci0", "timm_pool": "map""#, "pooled by avg"),

@@ -75,6 +75,11 @@ impl TrunkSpec {
         w: &Weights,
         options: &TrunkOptions<'_>,
     ) -> Result<Box<dyn Trunk<B>>> {
+        if options.config.timm_act_layer.is_some() && !matches!(self, Self::Transformer(_)) {
+            let name = &options.config.timm_model_name;
+            let message = format!("`timm_act_layer` is given, and `{name}` can't have another activation");
+            return Err(Error::config(SECTION, message));
+        }
         Ok(match self {
             Self::ConvNext(spec) => Box::new(ConvNext::new(backend, w, spec, options)?),
             Self::FastVit(spec) => Box::new(FastVit::new(backend, w, spec, options)?),

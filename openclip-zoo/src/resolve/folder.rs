@@ -1,5 +1,5 @@
-//! Models on disk: a folder with `open_clip_config.json` and weights or ONNX files, and a file with weights beside such a
-//! configuration.
+//! Models on disk: a folder with `open_clip_config.json` and weights or ONNX files, or as transformers saves it, and a file
+//! with weights beside such a configuration.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use openclip_core::CheckpointConfig;
 
 use super::{
     CONFIG_FILE, Home, Origin, ResolveWarning, ResolvedModel, WeightsLocation, checkpoint_config, tokenizer,
+    transformers,
 };
 use crate::{Error, Result};
 
@@ -37,19 +38,23 @@ pub(super) fn resolve_folder(folder: &Path) -> Result<ResolvedModel> {
             "there is no such folder"
         });
     }
-    let path = folder.join(CONFIG_FILE);
-    if !path.is_file() {
-        return fail(&format!("the folder has no {CONFIG_FILE}, which says what model its weights are"));
-    }
+    let Some(config) = config_of(folder)? else {
+        return fail(&format!(
+            "the folder has no {CONFIG_FILE}, which says what model its weights are, nor a config.json of transformers"
+        ));
+    };
     let (weights, warning) = find_weights(folder)?;
-    build(
-        format!("local-dir:{}", folder.display()),
-        folder,
-        folder,
-        &path,
-        weights,
-        warning.into_iter().collect(),
-    )
+    let warnings = warning.into_iter().collect();
+    build(format!("local-dir:{}", folder.display()), folder, folder, config, weights, warnings)
+}
+
+/// The configuration in `folder`, and what error messages call it.
+fn config_of(folder: &Path) -> Result<Option<(String, CheckpointConfig)>> {
+    let path = folder.join(CONFIG_FILE);
+    match path.is_file() {
+        true => Ok(Some((path.display().to_string(), read_config(&path)?))),
+        false => transformers::read_config(folder),
+    }
 }
 
 pub(super) fn resolve_file(file: &Path) -> Result<ResolvedModel> {
@@ -58,27 +63,24 @@ pub(super) fn resolve_file(file: &Path) -> Result<ResolvedModel> {
         return fail("there is no such file".to_owned());
     }
     let folder = file.parent().unwrap_or(Path::new(""));
-    let path = folder.join(CONFIG_FILE);
-    if !path.is_file() {
+    let Some(config) = config_of(folder)? else {
         return fail(format!(
-            "there is no {CONFIG_FILE} beside the file, so it isn't known what model it is; give the architecture's name \
-             as the model and this file as `--pretrained`"
+            "there is no {CONFIG_FILE} or config.json of transformers beside the file, so it isn't known what model it is; \
+             give the architecture's name as the model and this file as `--pretrained`"
         ));
-    }
+    };
     let weights = WeightsLocation::File(file.to_owned());
-    build(file.display().to_string(), file, folder, &path, weights, Vec::new())
+    build(file.display().to_string(), file, folder, config, weights, Vec::new())
 }
 
 fn build(
     name: String,
     given: &Path,
     folder: &Path,
-    config: &Path,
+    (origin, config): (String, CheckpointConfig),
     weights: WeightsLocation,
     warnings: Vec<ResolveWarning>,
 ) -> Result<ResolvedModel> {
-    let origin = config.display().to_string();
-    let config = read_config(config)?;
     Ok(ResolvedModel {
         name,
         origin: Origin::Local(given.to_owned()),

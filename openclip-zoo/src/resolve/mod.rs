@@ -5,6 +5,7 @@ mod folder;
 mod preprocess;
 mod text_model;
 mod tokenizer;
+mod transformers;
 
 pub(crate) use folder::{IMAGE_ONNX, TEXT_ONNX, find_checkpoint};
 pub use tokenizer::{HubRevision, TokenizerInfo, TokenizerSource};

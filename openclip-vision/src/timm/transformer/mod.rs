@@ -70,6 +70,7 @@ impl<B: Backend> Transformer<B> {
         spec: &TransformerSpec,
         options: &TrunkOptions<'_>,
     ) -> Result<Self> {
+        let spec = &spec.as_configured(options.config);
         check_depth(SECTION, spec.depth)?;
         let grid = spec.grid(options.config)?;
         let pool = spec.pool_of(options)?;

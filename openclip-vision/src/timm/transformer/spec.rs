@@ -8,7 +8,7 @@ use openclip_core::{
 
 use super::{
     super::{
-        config::{Projection, SECTION, TimmConfig},
+        config::{ActivationLayer, Projection, SECTION, TimmConfig},
         trunk::TrunkOptions,
     },
     rope::RopeSpec,
@@ -190,6 +190,16 @@ impl TransformerSpec {
         Ok(block)
     }
 
+    /// With what of a configuration changes the trunk itself.
+    pub(super) fn as_configured(&self, config: &TimmConfig) -> Self {
+        let activation = match config.timm_act_layer {
+            None => self.activation,
+            Some(ActivationLayer::Gelu) => Activation::GeluErf,
+            Some(ActivationLayer::GeluTanh) => Activation::GeluTanh,
+        };
+        Self { activation, ..*self }
+    }
+
     /// Pooling as the configuration asks for it. As in the reference, a trunk that keeps its classifier is built for the
     /// pool; otherwise the pool is exchanged afterwards, and the last norm stays where the trunk's own pool has it.
     pub(super) fn pool_of(&self, options: &TrunkOptions<'_>) -> Result<Pooling> {
@@ -206,5 +216,34 @@ impl TransformerSpec {
         let norm_by = if built_for_pool { kind } else { self.pool };
         let norm_last = self.norm_last.unwrap_or(matches!(norm_by, PoolKind::Average | PoolKind::Max));
         Ok(Pooling { kind, norm_last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openclip_core::CheckpointConfig;
+
+    use super::{super::ARCHITECTURES, *};
+
+    #[test]
+    fn another_activation_is_taken_from_the_configuration() {
+        for (name, fields, expected) in [
+            ("vit_base_patch16_siglip_224", "", Activation::GeluErf),
+            ("vit_base_patch16_siglip_224", r#", "timm_act_layer": "gelu_tanh""#, Activation::GeluTanh),
+            ("vit_base_patch32_siglip_256", "", Activation::GeluTanh),
+            ("vit_base_patch32_siglip_256", r#", "timm_act_layer": "gelu""#, Activation::GeluErf),
+        ] {
+            let json = format!(
+                r#"{{"embed_dim": 8, "vision_cfg": {{"timm_model_name": "{name}"{fields}}}, "text_cfg": {{}}}}"#
+            );
+            let config = CheckpointConfig::from_json("test", &json).unwrap();
+            let config = TimmConfig::of(&config.model_cfg).unwrap();
+            let (_, spec) = ARCHITECTURES.iter().find(|(known, _)| *known == name).unwrap();
+            assert_eq!(
+                spec.as_configured(&config).block().unwrap().mlp.activation,
+                expected,
+                "{name}{fields}"
+            );
+        }
     }
 }
