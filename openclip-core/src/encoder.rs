@@ -1,10 +1,10 @@
 //! Towers and encoders. A *tower* is a model definition, generic over its backend. An *encoder* is a tower on a chosen
 //! backend with the backend's type erased: what applications hold.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::borrow::Cow;
 
 use crate::{
-    Backend, Error, HostTensor, ModelConfig, Result, TokenBatch, TowerConfig, Weights,
+    Backend, Error, HostTensor, ModelConfig, Result, Taps, TokenBatch, TowerConfig, Weights,
     backend::{Eager, TokenPosition},
 };
 
@@ -39,66 +39,6 @@ pub trait TextTower<B: Backend>: Send + Sync {
         ids: &B::Tensor,
         taps: &mut Taps<B::Tensor>,
     ) -> Result<TowerOutput<B::Tensor>>;
-}
-
-/// Intermediate activations by name, in the manner of the reference's `forward_intermediates`.
-///
-/// A tower offers every activation worth looking at under the name of the module that made it, such as
-/// `visual.transformer.resblocks.3`; only those that were asked for are kept.
-pub struct Taps<T> {
-    wanted: Wanted,
-    found: Vec<(String, T)>,
-}
-
-#[derive(Clone)]
-enum Wanted {
-    Nothing,
-    Named(HashSet<String>),
-    Everything,
-}
-
-impl<T: Clone> Taps<T> {
-    /// Keeps nothing.
-    pub fn none() -> Self {
-        Self { wanted: Wanted::Nothing, found: Vec::new() }
-    }
-
-    /// Keeps what `names` names.
-    pub fn named(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { wanted: Wanted::Named(names.into_iter().map(Into::into).collect()), found: Vec::new() }
-    }
-
-    /// Keeps everything.
-    pub fn everything() -> Self {
-        Self { wanted: Wanted::Everything, found: Vec::new() }
-    }
-
-    /// Keeps what `other` was asked to keep.
-    pub fn like<U>(other: &Taps<U>) -> Self {
-        Self { wanted: other.wanted.clone(), found: Vec::new() }
-    }
-
-    /// Whether nothing was asked for.
-    pub fn wants_nothing(&self) -> bool {
-        matches!(self.wanted, Wanted::Nothing)
-    }
-
-    /// Offers an activation.
-    pub fn offer(&mut self, name: &str, value: &T) {
-        let keep = match &self.wanted {
-            Wanted::Nothing => false,
-            Wanted::Named(names) => names.contains(name),
-            Wanted::Everything => true,
-        };
-        if keep {
-            self.found.push((name.to_owned(), value.clone()));
-        }
-    }
-
-    /// What was kept, in the order of computation.
-    pub fn into_found(self) -> Vec<(String, T)> {
-        self.found
-    }
 }
 
 /// What an image tower takes and gives.
@@ -414,7 +354,7 @@ fn run_eagerly<B: Eager>(
     let mut taps = Taps::like(&taps);
     let output = forward(&mut taps)?;
     let found = taps
-        .into_found()
+        .into_found()?
         .into_iter()
         .map(|(name, value)| Ok((name, backend.download(&value)?)))
         .collect::<Result<_>>()?;

@@ -11,6 +11,7 @@ mod encoder;
 mod error;
 pub mod files;
 pub mod nn;
+mod taps;
 mod tensor;
 pub mod weights;
 
@@ -18,9 +19,10 @@ pub use backend::{Backend, Precision};
 pub use config::{CheckpointConfig, ConfigOverrides, HeightWidth, ModelConfig, TowerConfig};
 pub use dims::{Dim, Dims, DisplayDims, Expression, Symbol};
 pub use encoder::{
-    EagerImageEncoder, EagerTextEncoder, ImageEncoder, ImageFamily, ImageInfo, ImageTower, Taps, TextEncoder,
+    EagerImageEncoder, EagerTextEncoder, ImageEncoder, ImageFamily, ImageInfo, ImageTower, TextEncoder,
     TextFamily, TextInfo, TextReach, TextTower, TowerOutput,
 };
 pub use error::{Error, Result};
+pub use taps::{EXTRA_TOKENS, ExtraTokens, Indices, StageView, Taps};
 pub use tensor::{HostTensor, TokenBatch};
 pub use weights::Weights;

@@ -10,6 +10,7 @@ describes the files.
 import argparse
 import base64
 import fnmatch
+import inspect
 import json
 import logging
 import math
@@ -193,9 +194,11 @@ def packed(values: torch.Tensor) -> dict:
     return {"dims": list(array.shape), "f32": base64.b64encode(array.tobytes()).decode()}
 
 
-def activation(name: str, values: torch.Tensor, ranges: list[tuple[int, int]]) -> dict:
-    """Statistics and probes of `[N, L, C]` values, of the positions that every implementation has to compute."""
+def activation(name: str, values: torch.Tensor, ranges: list[tuple[int, int]] | None) -> dict:
+    """Statistics and probes of `[N, L, C]` values, of the positions that every implementation has to compute: all of them
+    where nothing is said."""
     array = values.detach().numpy()
+    ranges = ranges or [(0, array.shape[1])] * array.shape[0]
     rows = []
     for row, (start, end) in enumerate(ranges):
         part = array[row, start:end].astype(np.float64)
@@ -236,8 +239,22 @@ class Recorder:
                 name, block = blocks[index]
                 self.after(block, scope + name, last_ranges if index == last else ranges, layout)
 
+    def attention(self, root: nn.Module) -> None:
+        """The attention weights of the first block below `root`, where its module can tell them: a place is a query and a
+        key, its channels are heads."""
+        name, block = next((blocks[0] for blocks in block_lists(root).values()), (None, None))
+        if not isinstance(getattr(block, "attn", None), nn.MultiheadAttention):
+            return
+
+        def hook(module: nn.Module, args: tuple, options: dict, _) -> None:
+            options = {**options, "need_weights": True, "average_attn_weights": False}
+            # Not through the module, whose hook this is.
+            _, weights = module.forward(*args, **options)
+            self.record(f"{name}.attn.weights", places(weights), None)
+
+        self.hooks.append(block.attn.register_forward_hook(hook, with_kwargs=True))
+
     def record(self, name: str, values: torch.Tensor, ranges) -> None:
-        ranges = ranges or [(0, values.shape[1])] * values.shape[0]
         self.activations.append(activation(f"{self.scope}.{name}", values, ranges))
 
     def finish(self) -> list[dict]:
@@ -310,12 +327,51 @@ def record_image(visual: nn.Module) -> Recorder:
     return record_resnet(visual) if isinstance(visual, ModifiedResNet) else record_transformer(visual)
 
 
-def run_image(model: nn.Module) -> dict:
+# Cases whose stages and attention maps are recorded: one of each kind of tower.
+STAGES = (
+    "made-plain",
+    "made-embed-cls",
+    "made-resnet",
+    "convnext_tiny",
+    "swin_base_patch4_window7_224",
+    "MobileCLIP2-S0",
+    "ViTamin-S",
+    "ViT-B-16-SigLIP",
+    "PE-Core-T-16-384",
+)
+
+
+def stages(model: nn.Module, tower: str, values: torch.Tensor) -> list[dict]:
+    """What `forward_intermediates` gives of every stage, through the norm behind the last one: feature maps or texts, then
+    the tokens beside them. A map's activation is one of its places, its name tells rows and columns."""
+    options = {"normalize_intermediates": True, "intermediates_only": True}
+    trunk = getattr(model.visual, "trunk", None) if tower == "image" else None
+    # The reference asks every trunk for them, and trunks without such tokens fail.
+    if trunk is None or "return_prefix_tokens" in inspect.signature(trunk.forward_intermediates).parameters:
+        options[f"{tower}_output_extra_tokens"] = True
+    found = model.forward_intermediates(**{tower: values}, **options)
+    recorded = []
+    for index, stage in enumerate(found[f"{tower}_intermediates"]):
+        grid = f" {list(stage.shape[2:])}" if stage.dim() == 4 else ""
+        recorded.append(activation(f"{index}{grid}", places(stage) if grid else stage, None))
+        for place in ("prefix", "suffix"):
+            if extra := found.get(f"{tower}_intermediates_{place}"):
+                recorded.append(activation(f"{index} extra tokens", extra[index], None))
+    return recorded
+
+
+def run_image(model: nn.Module, case: Case) -> dict:
     visual = model.visual
     recorder = record_image(visual)
     dims = [IMAGES, 3, *to_2tuple(visual.image_size)]
-    output = model.encode_image(torch.from_numpy(synth.image(dims)))
-    return result({"dims": dims}, output, recorder)
+    pixels = torch.from_numpy(synth.image(dims))
+    if case.name in STAGES:
+        recorder.attention(visual)
+    output = model.encode_image(pixels)
+    entry = result({"dims": dims}, output, recorder)
+    if case.name in STAGES:
+        entry["stages"] = stages(model, "image", pixels)
+    return entry
 
 
 def run_text(model: nn.Module, case: Case) -> dict:
@@ -350,8 +406,13 @@ def run_text(model: nn.Module, case: Case) -> dict:
     recorder = Recorder("text")
     recorder.before(text.transformer, "positional_embedding", visible)
     recorder.blocks(text.transformer, "transformer.", visible, last)
+    if case.name in STAGES:
+        recorder.attention(text)
     output = model.encode_text(torch.from_numpy(ids))
-    return result({"ids": ids.tolist()}, output, recorder)
+    entry = result({"ids": ids.tolist()}, output, recorder)
+    if case.name in STAGES:
+        entry["stages"] = stages(model, "text", torch.from_numpy(ids))
+    return entry
 
 
 def run_hugging_face(model: nn.Module, case: Case) -> dict:
@@ -430,7 +491,7 @@ def run(case: Case) -> dict:
         info = summary(model, tower, case.made_up)
         materialise(model, tower, stored)
         with torch.inference_mode():
-            outputs = run_image(model) if tower == "image" else run_text(model, case)
+            outputs = run_image(model, case) if tower == "image" else run_text(model, case)
         entry[tower] = {"parameters": info, **outputs}
         release(model, parameters(model, tower))
     return entry

@@ -68,7 +68,7 @@ pub fn record_image<F: ImageFamily>(
     let mut taps = options.taps();
     let output = tower.forward(&recorder, &pixels, &mut taps)?;
     drop(tower);
-    Ok(recorder.finish("image", IMAGE_EMBEDS, &output.pooled, &taps.into_found()))
+    Ok(recorder.finish("image", IMAGE_EMBEDS, &output.pooled, &taps.into_found()?))
 }
 
 /// Records the text tower of `config`: `input_ids [batch, sequence]` in 64-bit integers to `text_embeds [batch, D]`, not
@@ -89,5 +89,5 @@ pub fn record_text<F: TextFamily>(
     let mut taps = options.taps();
     let output = tower.forward(&recorder, &ids, &mut taps)?;
     drop(tower);
-    Ok(recorder.finish("text", TEXT_EMBEDS, &output.pooled, &taps.into_found()))
+    Ok(recorder.finish("text", TEXT_EMBEDS, &output.pooled, &taps.into_found()?))
 }

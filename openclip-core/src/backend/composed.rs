@@ -1,7 +1,7 @@
 //! Operations that consist of others: what [`Backend`]'s methods of these names do unless a backend knows better.
 
 use super::{AttentionSpec, Backend, BinaryOp, Rearrange};
-use crate::{Dim, DisplayDims, Error, Result};
+use crate::{Dim, DisplayDims, Error, HostTensor, Result};
 
 /// [`Backend::residual_attention`], composed.
 ///
@@ -50,6 +50,34 @@ pub fn split_packed<B: Backend>(backend: &B, packed: &B::Tensor) -> Result<[B::T
     let part =
         |index: usize| backend.slice(packed, 2, &Dim::Fixed(index * width), &Dim::Fixed((index + 1) * width));
     Ok([part(0)?, part(1)?, part(2)?])
+}
+
+/// The weights of attention: how much of each value (last axis) goes to each query.
+/// `q [N, Lq, heads*E]`, `k [N, Lk, heads*E] -> [N, heads, Lq, Lk]`. `longest` bounds `Lk` where that isn't known yet.
+///
+/// They are what attention makes of values that are the unit vectors.
+///
+/// # Errors
+/// As [`Backend`]'s methods.
+pub fn attention_weights<B: Backend>(
+    backend: &B,
+    q: &B::Tensor,
+    k: &B::Tensor,
+    spec: &AttentionSpec,
+    bias: Option<&B::Tensor>,
+    longest: usize,
+) -> Result<B::Tensor> {
+    let dims = backend.dims(k);
+    let [_, length, _] = dims.as_slice() else {
+        return Err(Error::shape("attention_weights", "[N, L, D]", DisplayDims(&dims)));
+    };
+    let longest = length.fixed().unwrap_or(longest);
+    let unit = |row: usize| (0..spec.heads * longest).map(move |at| f32::from(u8::from(at % longest == row)));
+    let values = HostTensor::new([1, longest, spec.heads * longest], (0..longest).flat_map(unit).collect())?;
+    let values = backend.slice(&backend.constant(&values)?, 1, &Dim::Fixed(0), length)?;
+    let weights = backend.attention(q, k, &backend.expand_batch(&values, k)?, spec, bias)?;
+    let by_head = backend.rearrange(&weights, Rearrange::SplitLast { parts: spec.heads })?;
+    backend.slice(&backend.rearrange(&by_head, Rearrange::Transpose(1, 2))?, 3, &Dim::Fixed(0), length)
 }
 
 /// [`Backend::rotate_pairs`], composed.

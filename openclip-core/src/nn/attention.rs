@@ -39,11 +39,13 @@ pub struct AttentionContext<'a, B: Backend> {
     pub bias: Option<&'a B::Tensor>,
     /// Turns queries and keys.
     pub rotary: Option<&'a Rotary<B>>,
+    /// A bound on the number of tokens where it isn't known while a graph is recorded.
+    pub longest: usize,
 }
 
 impl<B: Backend> AttentionContext<'_, B> {
-    /// Nothing.
-    pub const NONE: Self = Self { bias: None, rotary: None };
+    /// Nothing, for a number of tokens that is fixed.
+    pub const NONE: Self = Self { bias: None, rotary: None, longest: 0 };
 }
 
 /// Self-attention: one product for queries, keys and values, attention, an output projection.
@@ -127,18 +129,30 @@ impl<B: Backend> SelfAttention<B> {
         })
     }
 
+    /// How much of each token's value (last axis) goes to each token.
+    ///
     /// # Shapes
-    /// `x [N, L, width] -> [N, L', width]`, the tokens of `keep`.
+    /// `x [N, L, width] -> [N, heads, L, L]`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
-    pub fn forward(
+    pub fn weights(
         &self,
         backend: &B,
         x: &B::Tensor,
         context: &AttentionContext<'_, B>,
-        keep: &Keep<B::Tensor>,
     ) -> Result<B::Tensor> {
+        let [q, k, _] = self.project(backend, x, context)?;
+        composed::attention_weights(backend, &q, &k, &self.spec, context.bias, context.longest)
+    }
+
+    /// Queries, keys and values `[N, L, heads*E]` of `x [N, L, width]`.
+    fn project(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        context: &AttentionContext<'_, B>,
+    ) -> Result<[B::Tensor; 3]> {
         let packed = backend.linear(x, &self.in_proj)?;
         let [mut q, mut k, v] = composed::split_packed(backend, &packed)?;
         if let Some([norm_q, norm_k]) = &self.qk_norm {
@@ -151,6 +165,22 @@ impl<B: Backend> SelfAttention<B> {
         if let Some(rotary) = context.rotary {
             (q, k) = (rotary.forward(backend, &q)?, rotary.forward(backend, &k)?);
         }
+        Ok([q, k, v])
+    }
+
+    /// # Shapes
+    /// `x [N, L, width] -> [N, L', width]`, the tokens of `keep`.
+    ///
+    /// # Errors
+    /// As [`Backend`]'s methods.
+    pub fn forward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        context: &AttentionContext<'_, B>,
+        keep: &Keep<B::Tensor>,
+    ) -> Result<B::Tensor> {
+        let [mut q, k, v] = self.project(backend, x, context)?;
         // Queries that nothing is masked for can be left out before attention, others only after it.
         let masked = self.spec.causal || context.bias.is_some();
         if !masked {

@@ -80,6 +80,7 @@ impl BlockSpec {
                 hidden: mlp_width as usize,
                 activation,
                 gated: false,
+                input_norm: false,
                 inner_norm: false,
                 bias: true,
                 names: names.fc,
@@ -142,6 +143,7 @@ impl CustomBlock {
 /// A residual attention block.
 pub struct ResidualAttentionBlock<B: Backend> {
     name: String,
+    attention_map: String,
     attn_branch: Branch<B>,
     attn: SelfAttention<B>,
     mlp_branch: Branch<B>,
@@ -227,6 +229,7 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         let (mlp_branch, mlp_scale) = Branch::new(backend, w, mlp, spec, None)?;
         Ok(Self {
             name: w.scope_name().to_owned(),
+            attention_map: w.path("attn.weights"),
             attn_branch,
             attn,
             mlp_branch,
@@ -234,6 +237,8 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         })
     }
 
+    /// The block's output and its attention map are offered to `taps`.
+    ///
     /// # Shapes
     /// `x [N, L, width] -> [N, L', width]`, the tokens of `keep`.
     ///
@@ -245,9 +250,15 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         x: B::Tensor,
         context: &AttentionContext<'_, B>,
         keep: &Keep<B::Tensor>,
+        taps: &mut Taps<B::Tensor>,
     ) -> Result<B::Tensor> {
+        let map = || self.attn.weights(backend, &self.attn_branch.enter(backend, &x)?, context);
+        taps.offer_attention(&self.attention_map, map)?;
         let x = self.attend(backend, x, context, keep)?;
-        self.transform(backend, x)
+        let x = self.transform(backend, x)?;
+        taps.offer(&self.name, &x);
+        taps.offer_stage(&self.name, &x);
+        Ok(x)
     }
 
     fn attend(
@@ -308,7 +319,7 @@ impl<B: Backend> Transformer<B> {
         Ok(Self { blocks })
     }
 
-    /// Every block's output is offered to `taps` under the block's name. The last block computes only what `keep` says.
+    /// The last block computes only what `keep` says.
     ///
     /// # Shapes
     /// `x [N, L, width] -> [N, L', width]`, the tokens of `keep`.
@@ -324,12 +335,7 @@ impl<B: Backend> Transformer<B> {
         taps: &mut Taps<B::Tensor>,
     ) -> Result<B::Tensor> {
         let Some((last, others)) = self.blocks.split_last() else { return keep.apply(backend, x) };
-        let mut run = |x, block: &ResidualAttentionBlock<B>, keep: &Keep<B::Tensor>| {
-            let x = block.forward(backend, x, context, keep)?;
-            taps.offer(&block.name, &x);
-            Ok(x)
-        };
-        let x = others.iter().try_fold(x, |x, block| run(x, block, &Keep::All))?;
-        run(x, last, keep)
+        let x = others.iter().try_fold(x, |x, block| block.forward(backend, x, context, &Keep::All, taps))?;
+        last.forward(backend, x, context, keep, taps)
     }
 }

@@ -15,6 +15,8 @@ pub struct MlpSpec {
     pub activation: Activation,
     /// The activated layer is multiplied by another one, which isn't (Shazeer, 2020).
     pub gated: bool,
+    /// A norm of the input, beside the one in front of the branch.
+    pub input_norm: bool,
     /// A norm of the hidden features, after activation and gate.
     pub inner_norm: bool,
     /// Whether the layers have biases.
@@ -23,8 +25,9 @@ pub struct MlpSpec {
     pub names: MlpNames,
 }
 
-/// `proj(norm(activation(fc(x)) * gate(x)))`, without what the specification leaves out.
+/// `proj(norm(activation(fc(x)) * gate(x)))`, where `x` may be normalised first, without what the specification leaves out.
 pub struct Mlp<B: Backend> {
+    input_norm: Option<B::Norm>,
     fc: B::Linear,
     gate: Option<B::Linear>,
     norm: Option<B::Norm>,
@@ -50,18 +53,18 @@ impl<B: Backend> Mlp<B> {
         let layer =
             |name: &str, from, to| LinearSpec::new(from, to).within(name).within(scope).biased(spec.bias);
         let prepare = |layer: LinearSpec| backend.prepare_linear(block, &layer);
+        let prepare_norm = |wanted: bool, name: &str, features: usize| match wanted {
+            true => backend.prepare_norm(&block.scope(scope).scope(name), &norm.spec(features)).map(Some),
+            false => Ok(None),
+        };
         Ok(Self {
+            input_norm: prepare_norm(spec.input_norm, names.input_norm, width)?,
             fc: prepare(layer(names.hidden, width, hidden).activated(spec.activation))?,
             gate: match spec.gated {
                 true => Some(prepare(layer(names.gate, width, hidden))?),
                 false => None,
             },
-            norm: match spec.inner_norm {
-                true => {
-                    Some(backend.prepare_norm(&block.scope(scope).scope(names.norm), &norm.spec(hidden))?)
-                }
-                false => None,
-            },
+            norm: prepare_norm(spec.inner_norm, names.norm, hidden)?,
             proj: prepare(layer(names.output, hidden, width).scaled(scale))?,
         })
     }
@@ -74,7 +77,7 @@ impl<B: Backend> Mlp<B> {
     /// # Errors
     /// As [`Backend`]'s methods.
     pub fn forward_residual(&self, backend: &B, x: &B::Tensor, norm: &B::Norm) -> Option<Result<B::Tensor>> {
-        let plain = self.gate.is_none() && self.norm.is_none();
+        let plain = self.gate.is_none() && self.norm.is_none() && self.input_norm.is_none();
         plain.then(|| backend.residual_mlp(x, norm, &self.fc, &self.proj))
     }
 
@@ -84,9 +87,13 @@ impl<B: Backend> Mlp<B> {
     /// # Errors
     /// As [`Backend`]'s methods.
     pub fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        let mut hidden = backend.linear(x, &self.fc)?;
+        let x = match &self.input_norm {
+            Some(norm) => backend.norm(x, norm)?,
+            None => x.clone(),
+        };
+        let mut hidden = backend.linear(&x, &self.fc)?;
         if let Some(gate) = &self.gate {
-            hidden = backend.binary(BinaryOp::Mul, &hidden, &backend.linear(x, gate)?)?;
+            hidden = backend.binary(BinaryOp::Mul, &hidden, &backend.linear(&x, gate)?)?;
         }
         if let Some(norm) = &self.norm {
             hidden = backend.norm(&hidden, norm)?;

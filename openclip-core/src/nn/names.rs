@@ -18,6 +18,8 @@ pub struct AttentionNames {
 /// Parameter names of an MLP, below its scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MlpNames {
+    /// The norm of the input.
+    pub input_norm: &'static str,
     /// The first layer; its activation is applied.
     pub hidden: &'static str,
     /// The layer beside it in gated MLPs, without activation.
@@ -78,7 +80,7 @@ impl BlockNames {
         attention: BranchNames { scope: "attn", norm: "ln_1", scale: "ls_1.gamma" },
         attn: AttentionNames::TORCH,
         mlp: BranchNames { scope: "mlp", norm: "ln_2", scale: "ls_2.gamma" },
-        fc: MlpNames { hidden: "c_fc", gate: "c_gate", norm: "ln", output: "c_proj" },
+        fc: MlpNames { input_norm: "", hidden: "c_fc", gate: "c_gate", norm: "ln", output: "c_proj" },
     };
 
     /// timm's vision transformers.
@@ -86,6 +88,6 @@ impl BlockNames {
         attention: BranchNames { scope: "attn", norm: "norm1", scale: "ls1.gamma" },
         attn: AttentionNames::TIMM,
         mlp: BranchNames { scope: "mlp", norm: "norm2", scale: "ls2.gamma" },
-        fc: MlpNames { hidden: "fc1", gate: "fc1_x", norm: "norm", output: "fc2" },
+        fc: MlpNames { input_norm: "", hidden: "fc1", gate: "fc1_x", norm: "norm", output: "fc2" },
     };
 }

@@ -55,7 +55,7 @@ const BERT: BlockNames = BlockNames {
         inner_norm: "",
     },
     mlp: BranchNames { scope: "", norm: "output.LayerNorm", scale: "" },
-    fc: MlpNames { hidden: "intermediate.dense", gate: "", norm: "", output: "output.dense" },
+    fc: MlpNames { input_norm: "", hidden: "intermediate.dense", gate: "", norm: "", output: "output.dense" },
 };
 
 const T5: BlockNames = BlockNames {
@@ -68,12 +68,14 @@ const T5: BlockNames = BlockNames {
         inner_norm: "",
     },
     mlp: BranchNames { scope: "layer.1.DenseReluDense", norm: "layer.1.layer_norm", scale: "" },
-    fc: MlpNames { hidden: "wi", gate: "", norm: "", output: "wo" },
+    fc: MlpNames { input_norm: "", hidden: "wi", gate: "", norm: "", output: "wo" },
 };
 
 /// Gated: the first layer is called otherwise.
-const T5_GATED: BlockNames =
-    BlockNames { fc: MlpNames { hidden: "wi_0", gate: "wi_1", norm: "", output: "wo" }, ..T5 };
+const T5_GATED: BlockNames = BlockNames {
+    fc: MlpNames { input_norm: "", hidden: "wi_0", gate: "wi_1", norm: "", output: "wo" },
+    ..T5
+};
 
 const M2M100: BlockNames = BlockNames {
     attention: BranchNames { scope: "self_attn", norm: "self_attn_layer_norm", scale: "" },
@@ -85,7 +87,7 @@ const M2M100: BlockNames = BlockNames {
         inner_norm: "",
     },
     mlp: BranchNames { scope: "", norm: "final_layer_norm", scale: "" },
-    fc: MlpNames { hidden: "fc1", gate: "", norm: "", output: "fc2" },
+    fc: MlpNames { input_norm: "", hidden: "fc1", gate: "", norm: "", output: "fc2" },
 };
 
 /// The fields of a config.json, with the defaults of its class.
@@ -307,7 +309,15 @@ fn block(
             output_bias: bias,
             names: names.attn,
         },
-        mlp: MlpSpec { hidden, activation, gated, inner_norm: false, bias, names: names.fc },
+        mlp: MlpSpec {
+            hidden,
+            activation,
+            gated,
+            input_norm: false,
+            inner_norm: false,
+            bias,
+            names: names.fc,
+        },
         norm_place: place,
         layer_scale: false,
         scale_attn: false,

@@ -11,8 +11,8 @@ mod relative;
 
 pub use config::{HuggingFaceTextConfig, known_model};
 use openclip_core::{
-    Backend, ModelConfig, Result, Taps, TextFamily, TextInfo, TextReach, TextTower, TowerConfig, TowerOutput,
-    Weights,
+    Backend, ExtraTokens, ModelConfig, Result, StageView, Taps, TextFamily, TextInfo, TextReach, TextTower,
+    TowerConfig, TowerOutput, Weights,
     nn::{AttentionContext, Keep, NormPlace, Transformer},
 };
 
@@ -67,6 +67,7 @@ impl TextFamily for HuggingFaceTextFamily {
 
 /// A text tower of `transformers`.
 pub struct HuggingFaceText<B: Backend> {
+    context_length: usize,
     pad_id: u32,
     embeddings: Embeddings<B>,
     relative: Option<RelativeBias<B>>,
@@ -96,6 +97,7 @@ impl<B: Backend> HuggingFaceText<B> {
         let norm =
             norm.map(|name| backend.prepare_norm(&inner.scope(name), &block.attention.norm.spec(width)));
         Ok(Self {
+            context_length: text.context_length,
             pad_id,
             embeddings: Embeddings::new(backend, &inner, &encoder, text.context_length)?,
             relative: match kind {
@@ -124,10 +126,11 @@ impl<B: Backend> TextTower<B> for HuggingFaceText<B> {
             Some(relative) => &relative.with_padding(backend, &padding)?,
             None => &padding,
         };
-        let context = AttentionContext { bias: Some(bias), rotary: None };
+        let context = AttentionContext { bias: Some(bias), rotary: None, longest: self.context_length };
         // Whoever looks inside wants to see all of it.
         let keep = if taps.wants_nothing() { self.pooler.keep() } else { Keep::All };
         let x = self.blocks.forward(backend, x, &context, &keep, taps)?;
+        taps.present(backend, &StageView { norm: self.norm.as_ref(), extra: ExtraTokens::None, grid: None })?;
         let x = match &self.norm {
             Some(norm) => backend.norm(&x, norm)?,
             None => x,

@@ -6,8 +6,8 @@ mod positions;
 
 pub use config::{TextPool, TextTransformerConfig};
 use openclip_core::{
-    Backend, Dim, Error, HostTensor, ModelConfig, Result, Taps, TextFamily, TextInfo, TextTower, TowerConfig,
-    TowerOutput, Weights,
+    Backend, Dim, Error, ExtraTokens, HostTensor, ModelConfig, Result, StageView, Taps, TextFamily, TextInfo,
+    TextTower, TowerConfig, TowerOutput, Weights,
     backend::{BinaryOp, EmbeddingSpec, LinearSpec, Rearrange, TokenPosition},
     nn::{AttentionContext, Keep, Transformer},
 };
@@ -58,6 +58,8 @@ pub struct TextTransformer<B: Backend> {
     token_embedding: B::Embedding,
     positional_embedding: B::Tensor,
     class: Option<ClassToken<B>>,
+    /// Positions that there are.
+    positions: usize,
     transformer: Transformer<B>,
     ln_final: B::Norm,
     pool: TextPool,
@@ -105,6 +107,7 @@ impl<B: Backend> TextTransformer<B> {
                 &EmbeddingSpec { count: text.vocab_size, features: width },
             )?,
             positional_embedding: backend.param(&resizable, "positional_embedding", &[positions, width])?,
+            positions,
             class: match text.embed_cls {
                 true => Some(ClassToken {
                     cls_emb: backend.param(w, "cls_emb", &[width])?,
@@ -183,8 +186,10 @@ impl<B: Backend> TextTower<B> for TextTransformer<B> {
         let token = self.pooled_token(backend, ids)?;
         // Whoever looks inside wants to see all of it.
         let keep = if taps.wants_nothing() { &token } else { &Keep::All };
-        let context = AttentionContext { bias: bias.as_ref(), rotary: None };
+        let context = AttentionContext { bias: bias.as_ref(), rotary: None, longest: self.positions };
         let x = self.transformer.forward(backend, x, &context, keep, taps)?;
+        let extra = ExtraTokens::Behind(usize::from(self.class.is_some()));
+        taps.present(backend, &StageView { norm: Some(&self.ln_final), extra, grid: None })?;
         let (pooled, tokens) = if self.class.is_some() {
             let last = self.last_token(backend, &x)?;
             let length = token_count(backend, &x).checked_sub(&Dim::Fixed(1)).unwrap_or(Dim::Fixed(0));

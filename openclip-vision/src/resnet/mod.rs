@@ -9,8 +9,8 @@ use attention_pool::{AttentionPool2d, AttentionPool2dSpec};
 use bottleneck::{Bottleneck, EXPANSION, average};
 pub use config::ModifiedResNetConfig;
 use openclip_core::{
-    Backend, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig, TowerOutput,
-    Weights,
+    Backend, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, StageView, Taps, TowerConfig,
+    TowerOutput, Weights,
     backend::{Activation, BatchNormSpec, Conv2dSpec},
 };
 
@@ -52,7 +52,8 @@ impl ImageFamily for ModifiedResNetFamily {
 pub struct ModifiedResNet<B: Backend> {
     stem_name: String,
     stem: [B::Conv2d; 3],
-    blocks: Vec<Bottleneck<B>>,
+    /// The four stages with their names.
+    layers: Vec<(String, Vec<Bottleneck<B>>)>,
     attnpool: AttentionPool2d<B>,
 }
 
@@ -70,16 +71,18 @@ impl<B: Backend> ModifiedResNet<B> {
             let spec = spec.normed(BatchNormSpec::new(format!("bn{index}"))).activated(Activation::Relu);
             backend.prepare_conv2d(&w.scope(format!("conv{index}")), &spec)
         };
-        let mut blocks = Vec::new();
+        let mut layers = Vec::new();
         let mut in_channels = width;
         for (stage, &count) in vision.layers.iter().enumerate() {
             let channels = width << stage;
+            let mut layer = Vec::new();
             for block in 0..count {
                 let w = w.scope(format!("layer{}.{block}", stage + 1));
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                blocks.push(Bottleneck::new(backend, &w, in_channels, channels, stride)?);
+                layer.push(Bottleneck::new(backend, &w, in_channels, channels, stride)?);
                 in_channels = channels * EXPANSION;
             }
+            layers.push((w.path(&format!("layer{}", stage + 1)), layer));
         }
         Ok(Self {
             stem_name: w.path("avgpool"),
@@ -88,7 +91,7 @@ impl<B: Backend> ModifiedResNet<B> {
                 stem(2, width / 2, width / 2, 1)?,
                 stem(3, width / 2, width, 1)?,
             ],
-            blocks,
+            layers,
             attnpool: AttentionPool2d::new(
                 backend,
                 &w.scope("attnpool"),
@@ -116,10 +119,15 @@ impl<B: Backend> ImageTower<B> for ModifiedResNet<B> {
         }
         x = backend.pool2d(&x, &average(2))?;
         taps.offer(&self.stem_name, &x);
-        for block in &self.blocks {
-            x = block.forward(backend, &x)?;
-            taps.offer(block.name(), &x);
+        taps.offer_stage(&self.stem_name, &x);
+        for (name, blocks) in &self.layers {
+            for block in blocks {
+                x = block.forward(backend, &x)?;
+                taps.offer(block.name(), &x);
+            }
+            taps.offer_stage(name, &x);
         }
+        taps.present(backend, &StageView::MAPS)?;
         Ok(TowerOutput { pooled: self.attnpool.forward(backend, &x)?, tokens: None })
     }
 }

@@ -3,7 +3,7 @@
 //! Between convolutions, feature maps are tokens `[N, H*W, C]`: norms and linear layers work on the channels.
 
 use openclip_core::{
-    Backend, Error, Result, Taps, TowerOutput, Weights,
+    Backend, Error, ExtraTokens, Result, StageView, Taps, TowerOutput, Weights,
     backend::{Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange, ReduceOp},
 };
 
@@ -65,6 +65,7 @@ pub(super) struct ConvNext<B: Backend> {
 
 /// Blocks at one resolution.
 struct Stage<B: Backend> {
+    name: String,
     downsample: Option<Downsample<B>>,
     blocks: Vec<Block<B>>,
     /// Rows and columns of the feature map.
@@ -115,7 +116,12 @@ impl<B: Backend> ConvNext<B> {
             }
             let block =
                 |block: usize| Block::new(backend, &w.scope(format!("blocks.{block}")), spec, channels);
-            stages.push(Stage { downsample, blocks: (0..depth).map(block).collect::<Result<_>>()?, grid });
+            stages.push(Stage {
+                name: w.scope_name().to_owned(),
+                downsample,
+                blocks: (0..depth).map(block).collect::<Result<_>>()?,
+                grid,
+            });
             below = Some(channels);
         }
         if grid.contains(&0) {
@@ -151,14 +157,16 @@ impl<B: Backend> Trunk<B> for ConvNext<B> {
         let x = backend.rearrange(&backend.conv2d(pixels, &self.stem)?, Rearrange::SpatialToTokens)?;
         let mut x = backend.norm(&x, &self.stem_norm)?;
         taps.offer(&self.stem_name, &x);
-        for Stage { downsample, blocks, grid } in &self.stages {
+        for &Stage { ref name, ref downsample, ref blocks, grid } in &self.stages {
             if let Some(downsample) = downsample {
                 x = downsample.forward(backend, &x)?;
             }
             for block in blocks {
-                x = block.forward(backend, &x, *grid)?;
+                x = block.forward(backend, &x, grid)?;
                 taps.offer(&block.name, &x);
             }
+            taps.offer_stage(name, &x);
+            taps.present(backend, &StageView { norm: None, extra: ExtraTokens::None, grid: Some(grid) })?;
         }
         let pooled = backend.norm(&backend.reduce(&x, ReduceOp::Mean, 1)?, &self.norm)?;
         let pooled = match &self.classifier {

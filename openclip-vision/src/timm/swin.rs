@@ -3,7 +3,7 @@
 //! Tokens stand row by row, `[N, H*W, C]`; windows are cut out of maps.
 
 use openclip_core::{
-    Backend, Dim, Error, HostTensor, Result, Taps, TowerOutput, Weights,
+    Backend, Dim, Error, ExtraTokens, HostTensor, Result, StageView, Taps, TowerOutput, Weights,
     backend::{
         Activation, AttentionSpec, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange, ReduceOp,
         composed::split_packed,
@@ -57,6 +57,9 @@ pub(super) struct Swin<B: Backend> {
 
 /// Blocks at one resolution.
 struct Stage<B: Backend> {
+    name: String,
+    /// Places along a side.
+    grid: usize,
     merging: Option<Merging<B>>,
     blocks: Vec<Block<B>>,
 }
@@ -114,6 +117,8 @@ impl<B: Backend> Swin<B> {
                 Block::new(backend, &w.scope(format!("blocks.{block}")), width, heads, windows)
             };
             Ok(Stage {
+                name: w.scope_name().to_owned(),
+                grid,
                 merging: if index > 0 { Some(merging()?) } else { None },
                 blocks: (0..depth).map(block).collect::<Result<_>>()?,
             })
@@ -143,7 +148,7 @@ impl<B: Backend> Trunk<B> for Swin<B> {
         let x = backend.rearrange(&backend.conv2d(pixels, &self.patches)?, Rearrange::SpatialToTokens)?;
         let mut x = backend.norm(&x, &self.patch_norm)?;
         taps.offer(&self.patch_name, &x);
-        for Stage { merging, blocks } in &self.stages {
+        for (index, Stage { name, grid, merging, blocks }) in self.stages.iter().enumerate() {
             if let Some(merging) = merging {
                 x = merging.forward(backend, &x)?;
             }
@@ -151,6 +156,9 @@ impl<B: Backend> Trunk<B> for Swin<B> {
                 x = block.forward(backend, &x)?;
                 taps.offer(&block.name, &x);
             }
+            let norm = (index + 1 == self.stages.len()).then_some(&self.norm);
+            taps.offer_stage(name, &x);
+            taps.present(backend, &StageView { norm, extra: ExtraTokens::None, grid: Some([*grid; 2]) })?;
         }
         let tokens = backend.norm(&x, &self.norm)?;
         let pooled = backend.reduce(&tokens, ReduceOp::Mean, 1)?;

@@ -2,11 +2,11 @@
 //! averaged.
 
 use openclip_core::{
-    Backend, Error, Result, Taps, TowerOutput, Weights,
+    Backend, Error, ExtraTokens, Result, StageView, Taps, TowerOutput, Weights,
     backend::{
-        Activation, AttentionSpec, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Pool2dSpec, PoolKind,
-        Rearrange, ReduceOp,
+        Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp,
     },
+    nn::{AttentionContext, BlockNames, BlockSpec, Keep, MlpNames, NormOptions, Transformer},
 };
 
 use super::{
@@ -57,6 +57,8 @@ pub(super) const ARCHITECTURES: &[(&str, VitaminSpec)] = &[
 
 /// Inverted bottlenecks of each of the two stages.
 const STAGES: [usize; 2] = [2, 4];
+/// Epsilon of the norms.
+const EPSILON: f64 = 1e-6;
 /// Channels in the middle of an inverted bottleneck over those of its output.
 const EXPANSION: usize = 4;
 /// Pixels along a side for each token.
@@ -70,7 +72,7 @@ impl VitaminSpec {
 }
 
 fn layer_norm(features: usize) -> NormSpec {
-    NormSpec { eps: 1e-6, ..NormSpec::new(features) }
+    NormSpec { eps: EPSILON, ..NormSpec::new(features) }
 }
 
 /// A convolution of 3 x 3 places.
@@ -89,7 +91,7 @@ pub(super) struct Vitamin<B: Backend> {
     patch_name: String,
     positions: Option<B::Tensor>,
     position_name: String,
-    blocks: Vec<Block<B>>,
+    blocks: Transformer<B>,
     norm: B::Norm,
     classifier: Option<B::Linear>,
 }
@@ -131,18 +133,18 @@ enum Shortcut<B: Backend> {
     Widened(B::Conv2d),
 }
 
-/// A block of the transformer.
-struct Block<B: Backend> {
-    name: String,
-    norm1: B::Norm,
-    qkv: B::Linear,
-    attention: AttentionSpec,
-    proj: B::Linear,
-    norm2: B::Norm,
-    mlp_norm: B::Norm,
-    w0: B::Linear,
-    w1: B::Linear,
-    w2: B::Linear,
+/// What the parameters of a block are called: timm's names, but for those of the gated MLP.
+const BLOCK_NAMES: BlockNames = BlockNames {
+    fc: MlpNames { input_norm: "norm", hidden: "w0", gate: "w1", norm: "", output: "w2" },
+    ..BlockNames::TIMM
+};
+
+/// A block of the transformer: its MLP is gated, with a norm of its own behind the block's.
+fn block_spec(width: usize, heads: usize) -> Result<BlockSpec> {
+    let mut block = BlockSpec::new(SECTION, width, heads, 2.0, Activation::GeluErf)?.named(BLOCK_NAMES);
+    block.attention.norm = NormOptions { eps: EPSILON, ..NormOptions::default() };
+    (block.mlp.gated, block.mlp.input_norm) = (true, true);
+    Ok(block)
 }
 
 impl<B: Backend> Vitamin<B> {
@@ -181,8 +183,6 @@ impl<B: Backend> Vitamin<B> {
             let tokens = (own / REDUCTION) * (own / REDUCTION);
             backend.param(w, "pos_embed", &[1, tokens, width])
         };
-        let block =
-            |index: usize| Block::new(backend, &w.scope(format!("blocks.{index}")), width, spec.heads);
         let classifier = |classes| {
             backend.prepare_linear(&w.scope("head"), &LinearSpec::new(width, classes).unquantized())
         };
@@ -196,7 +196,12 @@ impl<B: Backend> Vitamin<B> {
             patch_name: w.path("patch_embed"),
             positions: spec.image_size.map(positions).transpose()?,
             position_name: w.path("pos_embed"),
-            blocks: (0..spec.depth).map(block).collect::<Result<_>>()?,
+            blocks: Transformer::new(
+                backend,
+                &w.scope("blocks"),
+                spec.depth,
+                &block_spec(width, spec.heads)?,
+            )?,
             norm: backend.prepare_norm(&w.scope("fc_norm"), &layer_norm(width))?,
             classifier: options.classes.map(classifier).transpose()?,
         })
@@ -227,10 +232,15 @@ impl<B: Backend> Trunk<B> for Vitamin<B> {
             x = backend.binary(BinaryOp::Add, &x, positions)?;
         }
         taps.offer(&self.position_name, &x);
-        for block in &self.blocks {
-            x = block.forward(backend, &x)?;
-            taps.offer(&block.name, &x);
-        }
+        let x = self.blocks.forward(backend, x, &AttentionContext::NONE, &Keep::All, taps)?;
+        taps.present(
+            backend,
+            &StageView {
+                norm: None,
+                extra: ExtraTokens::None,
+                grid: Some(grid.map(|places| places.div_ceil(2))),
+            },
+        )?;
         let pooled = backend.norm(&backend.reduce(&x, ReduceOp::Mean, 1)?, &self.norm)?;
         let pooled = match &self.classifier {
             Some(classifier) => backend.linear(&pooled, classifier)?,
@@ -289,35 +299,5 @@ impl<B: Backend> Bottleneck<B> {
             branch = backend.conv2d(&branch, conv)?;
         }
         backend.binary(BinaryOp::Add, &branch, &shortcut)
-    }
-}
-
-impl<B: Backend> Block<B> {
-    fn new(backend: &B, w: &Weights, width: usize, heads: usize) -> Result<Self> {
-        let linear = |name: &str, spec: LinearSpec| backend.prepare_linear(&w.scope(name), &spec);
-        let norm = |name: &str| backend.prepare_norm(&w.scope(name), &layer_norm(width));
-        let hidden = 2 * width;
-        Ok(Self {
-            name: w.scope_name().to_owned(),
-            norm1: norm("norm1")?,
-            qkv: linear("attn.qkv", LinearSpec::new(width, 3 * width))?,
-            attention: AttentionSpec::new(heads, width / heads),
-            proj: linear("attn.proj", LinearSpec::new(width, width))?,
-            norm2: norm("norm2")?,
-            mlp_norm: norm("mlp.norm")?,
-            w0: linear("mlp.w0", LinearSpec::new(width, hidden).activated(Activation::GeluErf))?,
-            w1: linear("mlp.w1", LinearSpec::new(width, hidden))?,
-            w2: linear("mlp.w2", LinearSpec::new(hidden, width))?,
-        })
-    }
-
-    /// `[N, L, width] -> [N, L, width]`.
-    fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        let x = backend.residual_attention(x, &self.norm1, &self.qkv, &self.attention, None, &self.proj)?;
-        // The MLP has a norm of its own behind the block's.
-        let normed = backend.norm(&backend.norm(&x, &self.norm2)?, &self.mlp_norm)?;
-        let gated = backend.linear(&normed, &self.w0)?;
-        let gated = backend.binary(BinaryOp::Mul, &gated, &backend.linear(&normed, &self.w1)?)?;
-        backend.binary(BinaryOp::Add, &x, &backend.linear(&gated, &self.w2)?)
     }
 }

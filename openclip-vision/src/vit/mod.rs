@@ -6,8 +6,8 @@ mod positions;
 
 pub use config::{AttentionalPool, PoolerPair, PositionKind, VisionPool, VisionTransformerConfig};
 use openclip_core::{
-    Backend, Dim, HostTensor, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig,
-    TowerOutput, Weights,
+    Backend, Dim, ExtraTokens, HostTensor, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result,
+    StageView, Taps, TowerConfig, TowerOutput, Weights,
     backend::{BinaryOp, Conv2dSpec, LinearSpec, Rearrange, ReduceOp},
     nn::{AttentionContext, AttentionalPooler, AttentionalPoolerSpec, Keep, Transformer},
 };
@@ -51,6 +51,8 @@ impl ImageFamily for VisionTransformerFamily {
 /// A native vision transformer, its fields named after its parameters.
 pub struct VisionTransformer<B: Backend> {
     names: Names,
+    /// Rows and columns of patches.
+    grid: [usize; 2],
     conv1: B::Conv2d,
     class_embedding: B::Tensor,
     positional_embedding: B::Tensor,
@@ -127,6 +129,7 @@ impl<B: Backend> VisionTransformer<B> {
                 attn_pool: w.path("attn_pool"),
                 attn_pool_contrastive: w.path("attn_pool_contrastive"),
             },
+            grid: vision.grid(),
             conv1: backend.prepare_conv2d(
                 &w.scope("conv1"),
                 &Conv2dSpec::patches(3, width, vision.patch_size.to_array()),
@@ -233,6 +236,9 @@ impl<B: Backend> ImageTower<B> for VisionTransformer<B> {
         // Whoever looks inside wants to see all of it.
         let keep = if taps.wants_nothing() { self.needed() } else { Keep::All };
         let x = self.transformer.forward(backend, x, &AttentionContext::NONE, &keep, taps)?;
+        // Behind an attentional pooler the norm is one of queries.
+        let norm = (!matches!(self.pool, Pool::Attention(_))).then_some(&self.ln_post);
+        taps.present(backend, &StageView { norm, extra: ExtraTokens::Before(1), grid: Some(self.grid) })?;
         let TowerOutput { pooled, tokens } = self.pool(backend, x, taps)?;
         Ok(TowerOutput { pooled: backend.linear(&pooled, &self.proj)?, tokens })
     }

@@ -37,6 +37,9 @@ pub struct TowerReference<I> {
     pub embedding: StoredTensor,
     /// Samples of intermediate activations, in the order of computation.
     pub activations: Vec<Activation>,
+    /// Its stages and the tokens beside them, where they are recorded.
+    #[serde(default)]
+    pub stages: Vec<Activation>,
 }
 
 /// The parameters of a tower as a whole.

@@ -9,7 +9,10 @@ use openclip_core::{
 };
 use openclip_zoo::build::{self, BackendOptions, Families};
 
-use super::case::{Activation, Case, TowerReference};
+use super::{
+    case::{Activation, Case, TowerReference},
+    inside,
+};
 
 /// How far embeddings of unit length may be from the reference's.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +75,7 @@ pub fn image(case: &Case, families: &Families, options: &BackendOptions) -> Resu
     ensure!(channels == 3, "images have three channels");
     let pixels = synth::image(rows, height, width);
     let look_inside = |taps| Ok(encoder.encode_with_taps(&pixels, taps)?.1);
+    inside::check(reference, options.precision, look_inside)?;
     let tolerance = Tolerance::of_case(&case.name, options.precision);
     compare(&encoder.encode(&pixels)?, reference, tolerance, look_inside).map(Some)
 }
@@ -87,6 +91,7 @@ pub fn text(case: &Case, families: &Families, options: &BackendOptions) -> Resul
     let encoder = build::text_encoder(families, &config, &source(case), options)?;
     let tokens = reference.input.batch()?;
     let look_inside = |taps| Ok(encoder.encode_with_taps(&tokens, taps)?.1);
+    inside::check(reference, options.precision, look_inside)?;
     let tolerance = Tolerance::of_case(&case.name, options.precision);
     compare(&encoder.encode(&tokens)?, reference, tolerance, look_inside).map(Some)
 }
@@ -101,7 +106,7 @@ pub fn source(case: &Case) -> Arc<dyn WeightSource> {
 }
 
 /// Activations by name, as an encoder gives them.
-type Activations = Vec<(String, HostTensor)>;
+pub type Activations = Vec<(String, HostTensor)>;
 
 fn check_parameters<I>(
     reference: &TowerReference<I>,
@@ -175,7 +180,7 @@ fn places(x: &HostTensor) -> HostTensor {
 }
 
 /// Where `activation` differs from what was found, if it does.
-fn deviation(activation: &Activation, taps: &[(String, HostTensor)]) -> Option<String> {
+pub fn deviation(activation: &Activation, taps: &[(String, HostTensor)]) -> Option<String> {
     let name = &activation.name;
     let Some((_, found)) = taps.iter().find(|(tap, _)| tap == name) else {
         return Some(format!("{name}: the tower doesn't offer it"));

@@ -4,6 +4,7 @@ mod case;
 mod compare;
 mod cuts;
 mod inputs;
+mod inside;
 mod matrix;
 mod memory;
 mod update;

@@ -9,7 +9,7 @@ mod layers;
 use block::Block;
 use layers::{Downsample, MobileOne, SqueezeExcite, depthwise, mobile_one};
 use openclip_core::{
-    Backend, Result, Taps, TowerOutput, Weights,
+    Backend, Result, StageView, Taps, TowerOutput, Weights,
     backend::{Activation, Conv2dSpec, ConvBranch, LinearSpec, Rearrange, ReduceOp},
 };
 
@@ -129,6 +129,7 @@ pub(super) struct FastVit<B: Backend> {
 
 /// Blocks at one resolution.
 struct Stage<B: Backend> {
+    name: String,
     downsample: Option<Downsample<B>>,
     positions: Option<B::Conv2d>,
     blocks: Vec<Block<B>>,
@@ -200,6 +201,7 @@ impl<B: Backend> Stage<B> {
             .summed([ConvBranch::conv("pos_enc", [7; 2]).biased(), ConvBranch::identity()]);
         let block = |index: usize| Block::new(backend, &w.scope(format!("blocks.{index}")), spec, stage);
         Ok(Self {
+            name: w.scope_name().to_owned(),
             downsample: below.map(downsample).transpose()?,
             positions: match stage.attention {
                 true => Some(backend.prepare_conv2d(&w.scope("pos_emb"), &positions)?),
@@ -222,7 +224,7 @@ impl<B: Backend> Trunk<B> for FastVit<B> {
             x = backend.conv2d(&x, conv)?;
         }
         taps.offer(&self.stem_name, &x);
-        for Stage { downsample, positions, blocks } in &self.stages {
+        for Stage { name, downsample, positions, blocks } in &self.stages {
             if let Some(downsample) = downsample {
                 x = downsample.forward(backend, &x)?;
             }
@@ -233,6 +235,8 @@ impl<B: Backend> Trunk<B> for FastVit<B> {
                 x = block.forward(backend, x)?;
                 taps.offer(block.name(), &x);
             }
+            taps.offer_stage(name, &x);
+            taps.present(backend, &StageView::MAPS)?;
         }
         let x = self.final_excite.forward(backend, &backend.conv2d(&x, &self.final_conv)?)?;
         let x = backend.activate(&x, Activation::GeluErf)?;

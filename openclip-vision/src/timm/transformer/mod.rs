@@ -9,7 +9,7 @@ mod spec;
 mod stem;
 
 use openclip_core::{
-    Backend, HostTensor, Result, Taps, TowerOutput, Weights,
+    Backend, ExtraTokens, HostTensor, Result, StageView, Taps, TowerOutput, Weights,
     backend::{BinaryOp, LinearSpec, Rearrange},
     nn::{AttentionContext, Keep, ResidualAttentionBlock, Rotary, check_depth},
 };
@@ -29,6 +29,8 @@ use crate::vit::resize_positions;
 /// A transformer trunk, its fields named after its parameters.
 pub(super) struct Transformer<B: Backend> {
     names: Names,
+    /// Rows and columns of patches.
+    grid: [usize; 2],
     patch_embed: Stem<B>,
     cls_token: Option<B::Tensor>,
     pos_embed: Option<PositionTable<B>>,
@@ -57,7 +59,6 @@ struct PositionTable<B: Backend> {
 
 /// A block, and the bias of its scores where it has one of its own, `[1, heads, L, L]`.
 struct Block<B: Backend> {
-    name: String,
     block: ResidualAttentionBlock<B>,
     bias: Option<B::Tensor>,
 }
@@ -90,7 +91,7 @@ impl<B: Backend> Transformer<B> {
                 _ => None,
             };
             let block = ResidualAttentionBlock::new(backend, &w, &block_spec)?;
-            Ok(Block { name: w.scope_name().to_owned(), block, bias })
+            Ok(Block { block, bias })
         };
         Ok(Self {
             names: Names {
@@ -98,6 +99,7 @@ impl<B: Backend> Transformer<B> {
                 pos_embed: w.path("pos_embed"),
                 norm_pre: w.path("norm_pre"),
             },
+            grid,
             patch_embed: Stem::new(backend, &w.scope("patch_embed"), spec)?,
             cls_token: match spec.class_token {
                 true => Some(backend.param(w, "cls_token", &[1, 1, spec.width])?),
@@ -181,11 +183,13 @@ impl<B: Backend> Trunk<B> for Transformer<B> {
         // Whoever looks inside wants to see all of it.
         let keep = if taps.wants_nothing() { self.pool.keep() } else { Keep::All };
         let last = self.blocks.len().saturating_sub(1);
-        for (index, Block { name, block, bias }) in self.blocks.iter().enumerate() {
-            let context = AttentionContext { bias: bias.as_ref(), rotary: self.rotary.as_ref() };
-            x = block.forward(backend, x, &context, if index == last { &keep } else { &Keep::All })?;
-            taps.offer(name, &x);
+        for (index, Block { block, bias }) in self.blocks.iter().enumerate() {
+            let context = AttentionContext { bias: bias.as_ref(), rotary: self.rotary.as_ref(), longest: 0 };
+            let keep = if index == last { &keep } else { &Keep::All };
+            x = block.forward(backend, x, &context, keep, taps)?;
         }
+        let extra = ExtraTokens::Before(usize::from(self.cls_token.is_some()));
+        taps.present(backend, &StageView { norm: self.norm.as_ref(), extra, grid: Some(self.grid) })?;
         if let Some(norm) = &self.norm {
             x = backend.norm(&x, norm)?;
         }

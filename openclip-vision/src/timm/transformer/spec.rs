@@ -163,7 +163,8 @@ impl TransformerSpec {
 
     /// The trunk's block.
     pub(super) fn block(&self) -> Result<BlockSpec> {
-        const SWIGLU: MlpNames = MlpNames { hidden: "fc1_g", gate: "fc1_x", norm: "norm", output: "fc2" };
+        const SWIGLU: MlpNames =
+            MlpNames { input_norm: "", hidden: "fc1_g", gate: "fc1_x", norm: "norm", output: "fc2" };
         let packed = AttentionNames::TIMM;
         let attn = match self.qkv {
             Qkv::Packed => packed,
