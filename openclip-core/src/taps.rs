@@ -161,8 +161,10 @@ impl<T: Clone> Taps<T> {
         Self::new(Wanted::Stages { indices, normalized })
     }
 
-    /// Keeps the attention weights `[N, heads, L, L]` of the blocks that `indices` selects, under the block's name with
-    /// `.attn.weights` behind it: how much of each token's value (last axis) goes to each token.
+    /// Keeps the attention weights `[N, heads, Lq, L]` of the blocks that `indices` selects, under the block's name with
+    /// `.attn.weights` behind it: how much of each token's value (last axis) goes to each query, which are the tokens
+    /// themselves. An attentional pooler, whose queries are learned, counts as a further block. Towers whose attention doesn't
+    /// see all tokens at once (Swin), or that have none, have no maps.
     pub fn attention_maps(indices: Indices) -> Self {
         Self::new(Wanted::AttentionMaps(indices))
     }

@@ -31,13 +31,13 @@ mod clip;
 mod error;
 pub mod templates;
 
-pub use clip::{AsImage, Clip, ClipBuilder, Embedding, Scoring, ZeroShotClassifier};
+pub use clip::{AsImage, AttentionMap, Clip, ClipBuilder, Embedding, Scoring, Stage, ZeroShotClassifier};
 pub use error::{Error, Result};
 pub use openclip_core as core;
-pub use openclip_core::{ConfigOverrides, HeightWidth, Precision, backend::DeviceSpec};
+pub use openclip_core::{ConfigOverrides, HeightWidth, Indices, Precision, backend::DeviceSpec};
 pub use openclip_text as text;
 pub use openclip_vision as vision;
-pub use openclip_vision::preprocess::DecodedImage;
+pub use openclip_vision::preprocess::{DecodedImage, PreprocessOverrides};
 pub use openclip_zoo as zoo;
 pub use openclip_zoo::build::BackendKind;
 

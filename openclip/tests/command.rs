@@ -259,3 +259,30 @@ fn export_writes_models_and_what_they_need() {
     sandbox.run(&["export", "--onnx", inside_a_file.to_str().unwrap()]).failed(1, "file");
     sandbox.run(&["export"]).failed(2, "--onnx");
 }
+
+#[test]
+fn preprocessing_can_be_overridden() {
+    let sandbox = Sandbox::new();
+    let image = sandbox.write("pizza.png", emoji_clip::SAMPLE_IMAGES[2].png);
+    let embed = |flags: &[&str]| {
+        let run = sandbox.run(&[&["embed", "image", image.to_str().unwrap()], flags].concat());
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.json()[0]["embedding"].clone()
+    };
+    let plain = embed(&[]);
+    let openai = ["--image-mean", "0.48145466,0.4578275,0.40821073", "--image-std"];
+    let other = embed(&[&openai[..], &["0.3"]].concat());
+    assert_ne!(plain, other);
+    assert_ne!(plain, embed(&["--image-interpolation", "bilinear"]));
+    // A square image is the same however it is brought to a square.
+    assert_eq!(plain, embed(&["--image-resize-mode", "squash", "--image-fill-color", "9"]));
+    let path = image.to_str().unwrap();
+    for (flag, value, message) in [
+        ("--image-mean", "0.1,0.2", "one finite number or three"),
+        ("--image-std", "0.5,0,0.5", "must be positive"),
+        ("--image-interpolation", "nearest", "possible values"),
+        ("--image-fill-color", "256", "256"),
+    ] {
+        sandbox.run(&["embed", "image", path, flag, value]).failed(2, message);
+    }
+}

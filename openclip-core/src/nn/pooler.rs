@@ -2,8 +2,8 @@
 
 use super::NormOptions;
 use crate::{
-    Backend, Error, Result, Weights,
-    backend::{AttentionSpec, LinearSpec, Rearrange},
+    Backend, Error, Result, Taps, Weights,
+    backend::{AttentionSpec, LinearSpec, Rearrange, composed},
 };
 
 /// What attentional pooling consists of.
@@ -22,6 +22,7 @@ pub struct AttentionalPoolerSpec {
 /// Attentional pooling: `query [queries, width]`, `ln_q`, `ln_k`, `attn`. Its norms don't follow the tower's options.
 pub struct AttentionalPooler<B: Backend> {
     attention: AttentionSpec,
+    attention_map: String,
     query: B::Tensor,
     ln_q: B::Norm,
     ln_k: B::Norm,
@@ -57,6 +58,7 @@ impl<B: Backend> AttentionalPooler<B> {
         };
         Ok(Self {
             attention: AttentionSpec::new(heads, width / heads),
+            attention_map: w.path("attn.weights"),
             query: backend.param(w, "query", &[queries, width])?,
             ln_q: backend.prepare_norm(&w.scope("ln_q"), &norms.spec(width))?,
             ln_k: backend.prepare_norm(&w.scope("ln_k"), &norms.spec(context_width))?,
@@ -67,17 +69,22 @@ impl<B: Backend> AttentionalPooler<B> {
         })
     }
 
+    /// Its attention map is offered to `taps`.
+    ///
     /// # Shapes
     /// `x [N, L, context_width] -> [N, queries, width]`.
     ///
     /// # Errors
     /// As [`Backend`]'s methods.
-    pub fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+    pub fn forward(&self, backend: &B, x: &B::Tensor, taps: &mut Taps<B::Tensor>) -> Result<B::Tensor> {
         let x = backend.norm(x, &self.ln_k)?;
         let query = backend.linear(&backend.norm(&self.query, &self.ln_q)?, &self.q_proj)?;
         let query = backend.expand_batch(&backend.rearrange(&query, Rearrange::Unsqueeze(0))?, &x)?;
         let key = backend.linear(&x, &self.k_proj)?;
         let value = backend.linear(&x, &self.v_proj)?;
+        taps.offer_attention(&self.attention_map, || {
+            composed::attention_weights(backend, &query, &key, &self.attention, None, 0)
+        })?;
         let pooled = backend.attention(&query, &key, &value, &self.attention, None)?;
         backend.linear(&pooled, &self.out_proj)
     }

@@ -121,6 +121,41 @@ impl Default for PreprocessConfig {
     }
 }
 
+/// Changes to a configuration (the reference's `force_preprocess_cfg`). The size isn't among them: it is the tower's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PreprocessOverrides {
+    /// Channel means, of values in `[0, 1]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<[f64; 3]>,
+    /// Channel standard deviations, of values in `[0, 1]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std: Option<[f64; 3]>,
+    /// Resizing filter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolation: Option<Interpolation>,
+    /// How the image is brought to the target size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize_mode: Option<ResizeMode>,
+    /// Value of every channel of the padding, in the image's own mode, 0 to 255.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fill_color: Option<u8>,
+}
+
+impl PreprocessOverrides {
+    /// Makes the changes in a `preprocess_cfg` object.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for numbers that JSON can't hold.
+    pub fn apply(&self, preprocess_cfg: &mut serde_json::Map<String, serde_json::Value>) -> Result<()> {
+        let fields =
+            serde_json::to_value(self).map_err(|error| Error::config("preprocess_cfg", error.to_string()))?;
+        if let serde_json::Value::Object(fields) = fields {
+            preprocess_cfg.extend(fields);
+        }
+        Ok(())
+    }
+}
+
 /// The keys of a configuration; a merge ignores all others, as the reference's does.
 const KEYS: [&str; 7] = ["size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"];
 
@@ -240,6 +275,31 @@ mod tests {
         let overlay = serde_json::json!({"size": 336, "mean": null});
         let merged = base.merged("overlay", &overlay).unwrap();
         assert_eq!(merged, PreprocessConfig { size: ImageSize::Square(336), ..base });
+    }
+
+    #[test]
+    fn overrides_change_what_they_name() {
+        let mut section =
+            serde_json::Map::from_iter([("mean".to_owned(), 0.5.into()), ("size".to_owned(), 288.into())]);
+        let overrides = PreprocessOverrides {
+            std: Some([0.25; 3]),
+            resize_mode: Some(ResizeMode::Longest),
+            interpolation: Some(Interpolation::Bilinear),
+            fill_color: Some(7),
+            ..PreprocessOverrides::default()
+        };
+        overrides.apply(&mut section).unwrap();
+        let config = PreprocessConfig::default().merged("cfg", &section.into()).unwrap();
+        let expected = PreprocessConfig {
+            size: ImageSize::Square(288),
+            mean: vec![0.5; 3],
+            std: vec![0.25; 3],
+            resize_mode: ResizeMode::Longest,
+            interpolation: Interpolation::Bilinear,
+            fill_color: 7,
+            ..PreprocessConfig::default()
+        };
+        assert_eq!(config, expected);
     }
 
     #[test]

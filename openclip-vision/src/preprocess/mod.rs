@@ -33,7 +33,7 @@ mod scratch;
 
 pub use config::{
     ColorMode, ImageSize, Interpolation, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, PreprocessConfig,
-    ResizeMode,
+    PreprocessOverrides, ResizeMode,
 };
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeOptions};
 pub use error::ImageError;

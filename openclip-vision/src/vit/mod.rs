@@ -205,19 +205,19 @@ impl<B: Backend> VisionTransformer<B> {
                 Ok(TowerOutput { pooled: backend.norm(&pooled, &self.ln_post)?, tokens })
             }
             Pool::Attention(pooler) => {
-                let queries = pooler.forward(backend, &x)?;
+                let queries = pooler.forward(backend, &x, taps)?;
                 taps.offer(&self.names.attn_pool, &queries);
                 self.global_pool(backend, backend.norm(&queries, &self.ln_post)?)
             }
             Pool::AttentionPair { kind, tokens, contrastive } => {
                 let x = backend.norm(&x, &self.ln_post)?;
-                let tokens = tokens.forward(backend, &x)?;
+                let tokens = tokens.forward(backend, &x, taps)?;
                 taps.offer(&self.names.attn_pool, &tokens);
                 let context = match kind {
                     PoolerPair::Parallel => &x,
                     PoolerPair::Cascade => &tokens,
                 };
-                let pooled = contrastive.forward(backend, context)?;
+                let pooled = contrastive.forward(backend, context, taps)?;
                 taps.offer(&self.names.attn_pool_contrastive, &pooled);
                 Ok(TowerOutput { pooled, tokens: Some(tokens) })
             }

@@ -12,7 +12,7 @@ use openclip_core::{
     weights::{CanonicalLayout, WeightSource, open_checkpoint, open_embedded_checkpoint},
 };
 use openclip_text::TokenizerFiles;
-use openclip_vision::preprocess::{PreprocessConfig, Preprocessor};
+use openclip_vision::preprocess::{PreprocessConfig, PreprocessOverrides, Preprocessor};
 use openclip_zoo::{
     Registry, ResolvedModel, Resolver, WeightsLocation,
     build::{
@@ -32,6 +32,7 @@ pub struct ClipBuilder {
     pretrained: Option<String>,
     backend: BackendOptions,
     overrides: ConfigOverrides,
+    preprocess: PreprocessOverrides,
     image: bool,
     text: bool,
     lazy: bool,
@@ -48,6 +49,7 @@ impl ClipBuilder {
             pretrained: None,
             backend: BackendOptions::default(),
             overrides: ConfigOverrides::default(),
+            preprocess: PreprocessOverrides::default(),
             image: true,
             text: true,
             lazy: false,
@@ -111,6 +113,19 @@ impl ClipBuilder {
     /// QuickGELU although the configuration doesn't say so.
     pub fn quick_gelu(mut self) -> Self {
         self.overrides.quick_gelu = true;
+        self
+    }
+
+    /// The text tower as a part of its own, which heeds settings of the configuration that the plain form passes over (the
+    /// reference's `force_custom_text`).
+    pub fn custom_text(mut self) -> Self {
+        self.overrides.custom_text = true;
+        self
+    }
+
+    /// Other preprocessing than the model's own.
+    pub fn preprocess(mut self, overrides: PreprocessOverrides) -> Self {
+        self.preprocess = overrides;
         self
     }
 
@@ -202,7 +217,7 @@ impl ClipBuilder {
         let image = match towers.image {
             None => None,
             Some((encoder, info)) => {
-                prepare_in_size(&mut config, info.image_size);
+                self.prepare(&mut config, info.image_size)?;
                 let preprocess = config.preprocess_cfg.clone().unwrap_or_default();
                 let preprocess = PreprocessConfig::default().merged(&model.name, &preprocess.into())?;
                 Some(ImageSide { encoder, preprocessor: Preprocessor::new(preprocess)? })
@@ -343,9 +358,17 @@ impl ClipBuilder {
         self.overrides.apply(&mut config.model_cfg);
         if image {
             let size = self.families.image(&config.model_cfg)?.info(&config.model_cfg)?.image_size;
-            prepare_in_size(&mut config, size);
+            self.prepare(&mut config, size)?;
         }
         Ok(config)
+    }
+
+    /// Sets how images are prepared. As in the reference the size is the tower's own, whatever the file says.
+    fn prepare(&self, config: &mut CheckpointConfig, [height, width]: [usize; 2]) -> Result<()> {
+        let preprocess = config.preprocess_cfg.get_or_insert_default();
+        self.preprocess.apply(preprocess)?;
+        preprocess.insert("size".to_owned(), vec![height, width].into());
+        Ok(())
     }
 }
 
@@ -367,9 +390,4 @@ fn open(location: &WeightsLocation) -> Result<Arc<dyn WeightSource>> {
         }
     };
     Ok(Arc::new(CanonicalLayout::new(source)))
-}
-
-/// Sets the size that images are prepared in. As in the reference it is the tower's own, whatever the file says.
-fn prepare_in_size(config: &mut CheckpointConfig, [height, width]: [usize; 2]) {
-    config.preprocess_cfg.get_or_insert_default().insert("size".to_owned(), vec![height, width].into());
 }

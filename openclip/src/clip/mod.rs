@@ -4,6 +4,7 @@ mod builder;
 mod deferred;
 mod embedding;
 mod image;
+mod inside;
 mod tokenizer;
 mod zero_shot;
 
@@ -11,6 +12,7 @@ pub use builder::ClipBuilder;
 use deferred::Deferred;
 pub use embedding::Embedding;
 pub use image::AsImage;
+pub use inside::{AttentionMap, Stage};
 use openclip_core::{CheckpointConfig, HostTensor, ImageEncoder, TextEncoder, TextInfo};
 use openclip_text::Tokenizer;
 use openclip_vision::preprocess::Preprocessor;

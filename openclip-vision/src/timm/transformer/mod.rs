@@ -193,7 +193,7 @@ impl<B: Backend> Trunk<B> for Transformer<B> {
         if let Some(norm) = &self.norm {
             x = backend.norm(&x, norm)?;
         }
-        let mut pooled = self.pool.forward(backend, &x)?;
+        let mut pooled = self.pool.forward(backend, &x, taps)?;
         if let Some(norm) = &self.fc_norm {
             pooled = backend.norm(&pooled, norm)?;
         }

@@ -1,8 +1,8 @@
 //! Pooling of tokens.
 
 use openclip_core::{
-    Backend, Dim, Result, Weights,
-    backend::{Activation, AttentionSpec, LinearSpec, Rearrange, ReduceOp},
+    Backend, Dim, Result, Taps, Weights,
+    backend::{Activation, AttentionSpec, LinearSpec, Rearrange, ReduceOp, composed},
     nn::Keep,
 };
 
@@ -23,6 +23,7 @@ pub(super) struct AttentionPool<B: Backend> {
     attention: AttentionSpec,
     /// The projected query, which depends on parameters alone: `[1, 1, width]`.
     query: B::Tensor,
+    attention_map: String,
     kv: B::Linear,
     proj: B::Linear,
     norm: B::Norm,
@@ -55,7 +56,12 @@ impl<B: Backend> Pool<B> {
     }
 
     /// `[N, L, width] -> [N, width]`.
-    pub(super) fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+    pub(super) fn forward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        taps: &mut Taps<B::Tensor>,
+    ) -> Result<B::Tensor> {
         let from = |first: usize| {
             let length = backend.dims(x).get(1).cloned().unwrap_or(Dim::Fixed(0));
             backend.slice(x, 1, &Dim::Fixed(first), &length)
@@ -66,7 +72,7 @@ impl<B: Backend> Pool<B> {
                 backend.rearrange(&token, Rearrange::Squeeze(1))
             }
             Self::Reduce { op, first } => backend.reduce(&from(*first)?, *op, 1),
-            Self::Attention { attention, first } => attention.forward(backend, &from(*first)?),
+            Self::Attention { attention, first } => attention.forward(backend, &from(*first)?, taps),
         }
     }
 }
@@ -84,6 +90,7 @@ impl<B: Backend> AttentionPool<B> {
         Ok(Self {
             attention: AttentionSpec::new(heads, width / heads),
             query: backend.linear(&latent, &layer("q", width, width, None)?)?,
+            attention_map: w.path("weights"),
             kv: layer("kv", width, 2 * width, None)?,
             proj: layer("proj", width, width, None)?,
             norm: backend.prepare_norm(&w.scope("norm"), &spec.norms().spec(width))?,
@@ -93,13 +100,17 @@ impl<B: Backend> AttentionPool<B> {
         })
     }
 
-    fn forward(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
+    fn forward(&self, backend: &B, x: &B::Tensor, taps: &mut Taps<B::Tensor>) -> Result<B::Tensor> {
         let kv = backend.linear(x, &self.kv)?;
         let part = |index: usize| {
             backend.slice(&kv, 2, &Dim::Fixed(index * self.width), &Dim::Fixed((index + 1) * self.width))
         };
         let query = backend.expand_batch(&self.query, x)?;
-        let x = backend.attention(&query, &part(0)?, &part(1)?, &self.attention, None)?;
+        let (key, value) = (part(0)?, part(1)?);
+        taps.offer_attention(&self.attention_map, || {
+            composed::attention_weights(backend, &query, &key, &self.attention, None, 0)
+        })?;
+        let x = backend.attention(&query, &key, &value, &self.attention, None)?;
         let x = backend.rearrange(&backend.linear(&x, &self.proj)?, Rearrange::Squeeze(1))?;
         backend.residual_mlp(&x, &self.norm, &self.fc1, &self.fc2)
     }

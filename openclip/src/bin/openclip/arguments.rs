@@ -3,9 +3,10 @@
 use std::{env, path::PathBuf};
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use openclip::{
-    BackendKind, Clip, ClipBuilder, DeviceSpec, Precision,
+    BackendKind, Clip, ClipBuilder, DeviceSpec, Indices, Precision, PreprocessOverrides,
+    vision::preprocess,
     zoo::{
         build::BackendOptions,
         hub::{Hub, HubConfig},
@@ -36,6 +37,8 @@ pub enum Command {
     Classify(Classify),
     /// Turn images or texts into vectors
     Embed(Embed),
+    /// Look inside a model: what its stages compute of an image or a text, and what it attends to
+    Inspect(Inspect),
     /// Write a model as ONNX files
     Export(Export),
     /// Write a model with its weights in 8-bit integers, a quarter of the size
@@ -62,6 +65,24 @@ pub struct ModelChoice {
     /// QuickGELU although the model's configuration doesn't say so
     #[arg(long)]
     pub force_quick_gelu: bool,
+    /// The text tower as a part of its own, which heeds settings that the plain form passes over
+    #[arg(long)]
+    pub force_custom_text: bool,
+    /// Other channel means than the model's, of values in 0 to 1: `R,G,B`, or one number for all
+    #[arg(long, value_name = "VALUES", value_parser = per_channel, allow_hyphen_values = true)]
+    pub image_mean: Option<[f64; 3]>,
+    /// Other channel standard deviations: `R,G,B`, or one number for all
+    #[arg(long, value_name = "VALUES", value_parser = positive_per_channel)]
+    pub image_std: Option<[f64; 3]>,
+    /// Another filter that resizes
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub image_interpolation: Option<Interpolation>,
+    /// How images are brought to the model's size: crop what is longer, pad what is shorter, or squash
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub image_resize_mode: Option<ResizeMode>,
+    /// Value of the padding's channels, 0 to 255
+    #[arg(long, value_name = "VALUE")]
+    pub image_fill_color: Option<u8>,
     /// The language of texts and labels for NLLB models, such as fra_Latn; English where nothing is said
     #[arg(long, value_name = "CODE")]
     pub language: Option<String>,
@@ -84,10 +105,53 @@ impl ModelChoice {
         if self.force_quick_gelu {
             builder = builder.quick_gelu();
         }
+        if self.force_custom_text {
+            builder = builder.custom_text();
+        }
         if let Some(language) = &self.language {
             builder = builder.language(language);
         }
-        builder
+        builder.preprocess(PreprocessOverrides {
+            mean: self.image_mean,
+            std: self.image_std,
+            interpolation: self.image_interpolation.map(Into::into),
+            resize_mode: self.image_resize_mode.map(Into::into),
+            fill_color: self.image_fill_color,
+        })
+    }
+}
+
+/// Filters that resize.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Interpolation {
+    Bicubic,
+    Bilinear,
+}
+
+impl From<Interpolation> for preprocess::Interpolation {
+    fn from(interpolation: Interpolation) -> Self {
+        match interpolation {
+            Interpolation::Bicubic => Self::Bicubic,
+            Interpolation::Bilinear => Self::Bilinear,
+        }
+    }
+}
+
+/// Ways to bring images to the model's size.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ResizeMode {
+    Shortest,
+    Longest,
+    Squash,
+}
+
+impl From<ResizeMode> for preprocess::ResizeMode {
+    fn from(mode: ResizeMode) -> Self {
+        match mode {
+            ResizeMode::Shortest => Self::Shortest,
+            ResizeMode::Longest => Self::Longest,
+            ResizeMode::Squash => Self::Squash,
+        }
     }
 }
 
@@ -158,6 +222,33 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(number) => Ok(number),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn per_channel(text: &str) -> Result<[f64; 3], String> {
+    let values: Result<Vec<f64>, _> = text.split(',').map(|value| value.trim().parse()).collect();
+    let values = values.map_err(|error| error.to_string())?;
+    match *values.as_slice() {
+        [value] if value.is_finite() => Ok([value; 3]),
+        [r, g, b] if values.iter().all(|value| value.is_finite()) => Ok([r, g, b]),
+        _ => Err("must be one finite number or three".to_owned()),
+    }
+}
+
+fn positive_per_channel(text: &str) -> Result<[f64; 3], String> {
+    let values = per_channel(text)?;
+    // In single precision, in which they are used.
+    match values.iter().all(|&value| value as f32 > 0.0) {
+        true => Ok(values),
+        false => Err("must be positive".to_owned()),
+    }
+}
+
+fn indices(text: &str) -> Result<Indices, String> {
+    if text == "all" {
+        return Ok(Indices::All);
+    }
+    let places: Result<Vec<isize>, _> = text.split(',').map(|place| place.trim().parse()).collect();
+    places.map(Indices::At).map_err(|error| format!("{error}: give `all` or a list such as 0,5,-1"))
 }
 
 fn image_size(text: &str) -> Result<[usize; 2], String> {
@@ -258,7 +349,7 @@ pub struct Classify {
 }
 
 /// A known set of prompt templates.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Templates {
     /// The 80 of the original CLIP.
     Openai,
@@ -326,6 +417,74 @@ pub struct OutputArguments {
     pub no_normalize: bool,
     /// JSON lines on stdout, which is the default without -o
     #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+/// Look inside a model.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  openclip inspect image cat.png --picture attention.png
+  openclip inspect image cat.png --stages=-1 -o features.safetensors --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  openclip inspect text \"a cat\" --stages 0,5,-1 --attention all -o cat.safetensors")]
+pub struct Inspect {
+    #[command(subcommand)]
+    pub command: InspectCommand,
+}
+
+/// What a model is shown.
+#[derive(Subcommand)]
+pub enum InspectCommand {
+    /// Look at what becomes of an image
+    Image(InspectImage),
+    /// Look at what becomes of texts
+    Text(InspectText),
+}
+
+/// Look at what becomes of an image.
+#[derive(Args)]
+pub struct InspectImage {
+    /// An image file
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// Write a PNG that shows what the model attends to: the image as the model sees it, bright where the weights of the
+    /// last attention map are high
+    #[arg(long, value_name = "PNG")]
+    pub picture: Option<PathBuf>,
+    #[command(flatten)]
+    pub parts: InspectedParts,
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// Look at what becomes of texts.
+#[derive(Args)]
+pub struct InspectText {
+    /// Texts
+    #[arg(value_name = "TEXT", required = true)]
+    pub texts: Vec<String>,
+    #[command(flatten)]
+    pub parts: InspectedParts,
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// Which parts of a model are looked at.
+#[derive(Args)]
+pub struct InspectedParts {
+    /// Stages by index, `0,5,-1` or `all`: of transformers a stage is a block
+    #[arg(long, value_name = "LIST", value_parser = indices, default_value = "all", allow_hyphen_values = true)]
+    pub stages: Indices,
+    /// Show stages as they are behind the tower's last norm, where it applies to tokens
+    #[arg(long)]
+    pub normalize_stages: bool,
+    /// Attention maps of blocks by index; an attentional pooler counts as a further block
+    #[arg(long, value_name = "LIST", value_parser = indices, allow_hyphen_values = true)]
+    pub attention: Option<Indices>,
+    /// .safetensors: a tensor for each stage, its extra tokens and each attention map, by the module's name
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
     pub json: bool,
 }
 

@@ -11,6 +11,7 @@ mod images;
 mod outcome;
 mod output;
 mod progress;
+mod table;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Pull(pull) => commands::pull::run(&pull, quiet),
         Command::Classify(classify) => commands::classify::run(&classify, quiet),
         Command::Embed(embed) => commands::embed::run(&embed, quiet),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, quiet),
         Command::Export(export) => commands::export::run(&export, quiet),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, quiet),
         Command::Demo(demo) => commands::demo::run(&demo),

@@ -4,6 +4,7 @@ pub mod classify;
 pub mod demo;
 pub mod embed;
 pub mod export;
+pub mod inspect;
 pub mod models;
 pub mod pull;
 pub mod quantize;
