@@ -27,6 +27,8 @@
 #[cfg(not(any(feature = "candle", feature = "tch", feature = "ort")))]
 compile_error!("openclip runs models on a backend: enable one of the cargo features `candle`, `tch`, `ort`");
 
+#[cfg(feature = "cli")]
+pub mod cli;
 mod clip;
 mod error;
 pub mod templates;

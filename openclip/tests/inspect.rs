@@ -2,10 +2,7 @@
 
 mod support;
 
-use openclip::{
-    core::weights::{WeightSource, open_checkpoint},
-    zoo::emoji_clip,
-};
+use openclip::{core::weights::open_checkpoint, zoo::emoji_clip};
 use support::Sandbox;
 
 #[test]

@@ -19,6 +19,10 @@ const COMMAND: &[&str] = &["--package", "openclip", "--features", "ort,tch"];
 pub fn run() -> Result<()> {
     tidy::run()?;
     step("tests", || cargo(&["test"], &[]))?;
+    // An architecture from outside the workspace.
+    let outside =
+        ["test", "--manifest-path", "examples/mixer/Cargo.toml", "--target-dir", "target", "--locked"];
+    step("the example from outside", || cargo(&outside, &[]))?;
     let mut native = None;
     step("native libraries", || {
         native = Some(Native::fetch(native::Options::default())?);
@@ -42,6 +46,6 @@ pub fn run() -> Result<()> {
         Ok(())
     })?;
     // What reads this output finds here that all is well; a failed step never comes this far.
-    println!("steps: {} passed, 0 failed", tidy::STEPS + 5);
+    println!("steps: {} passed, 0 failed", tidy::STEPS + 6);
     Ok(())
 }

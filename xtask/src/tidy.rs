@@ -40,7 +40,10 @@ pub const STEPS: usize = 5;
 
 /// Runs all checks, stopping at the first that fails.
 pub fn run() -> Result<()> {
-    step("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
+    step("format", || {
+        cargo(&["fmt", "--all", "--check"], &[])?;
+        cargo(&["fmt", "--manifest-path", "examples/mixer/Cargo.toml", "--check"], &[])
+    })?;
     step("rules", rules)?;
     step("licences", licences)?;
     step("lints", || cargo(&["clippy", "--all-targets", "--quiet", "--", "--deny", "warnings"], &[]))?;

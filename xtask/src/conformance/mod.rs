@@ -9,9 +9,12 @@ mod matrix;
 mod memory;
 mod update;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 pub use case::Case;
 pub use compare::{Outcome, Tolerance};
 pub use cuts::largest_change;
@@ -48,6 +51,14 @@ impl Options {
     /// Whether a backend is wanted that needs a native library.
     pub fn needs_native(&self) -> bool {
         self.backend.is_empty() || self.backend.iter().any(|wanted| wanted != "candle")
+    }
+
+    /// Whether the filter lets `name` pass, or without a filter, whether it is one of the quick cases or all are wanted.
+    fn selects(&self, name: &str) -> bool {
+        match &self.filter {
+            Some(filter) => name.contains(filter.as_str()),
+            None => self.all || name.starts_with("made-") || QUICK.contains(&name),
+        }
     }
 
     fn wants(&self, backend: &str, precision: Precision) -> bool {
@@ -110,29 +121,24 @@ impl Line {
 /// # Errors
 /// When there are none, or one can't be read.
 pub fn cases(options: &Options) -> Result<Vec<Case>> {
-    let folder = project::root().join("conformance/towers");
-    let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
+    cases_in(&project::root().join("conformance/towers"), |name| options.selects(name))
+}
+
+fn cases_in(folder: &Path, selects: impl Fn(&str) -> bool) -> Result<Vec<Case>> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
         .with_context(|| format!("folder {}", folder.display()))?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
     paths.retain(|path| {
         let name =
             path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
-        name.is_some_and(|name| selected(name, options))
+        name.is_some_and(&selects)
     });
     paths.sort();
     if paths.is_empty() {
         bail!("no reference in {} matches; --all includes every architecture", folder.display());
     }
     paths.iter().map(|path| Case::read(path)).collect()
-}
-
-fn selected(name: &str, options: &Options) -> bool {
-    let quick = name.starts_with("made-") || QUICK.contains(&name);
-    match &options.filter {
-        Some(filter) => name.contains(filter.as_str()),
-        None => options.all || quick,
-    }
 }
 
 /// Compares the towers of one case on every column.
@@ -173,8 +179,30 @@ pub fn run(options: &Options) -> Result<()> {
     if options.update {
         update::run(options.filter.as_deref())?;
     }
-    let families = Families::default();
-    let cases = cases(options)?;
+    let towers = compare_all(&cases(options)?, &Families::default(), options);
+    // A filter is a question about certain architectures.
+    let inputs = if options.filter.is_none() { inputs::check()? } else { Vec::new() };
+    for (name, equal) in &inputs {
+        println!("{name}: {}", if *equal { "all cases equal" } else { "DIFFERENT" });
+    }
+    ensure!(inputs.iter().all(|(_, equal)| *equal), "not everything equals the reference");
+    towers
+}
+
+/// The same for architectures from elsewhere: towers of `families`, with their references in `folder`, in the form that
+/// `conformance/README.md` describes. All of them count as quick.
+///
+/// # Errors
+/// When a tower doesn't keep the contract, and for `--update`: how these references are made isn't known here.
+pub fn run_in(folder: &Path, families: &Families, options: &Options) -> Result<()> {
+    ensure!(!options.update, "the references in {} are not made by this program", folder.display());
+    let selects = |name: &str| options.filter.as_deref().is_none_or(|filter| name.contains(filter));
+    compare_all(&cases_in(folder, selects)?, families, options)
+}
+
+/// Prints the matrix of `cases` and the sum of it.
+#[allow(clippy::print_stdout, reason = "a command-line program")]
+fn compare_all(cases: &[Case], families: &Families, options: &Options) -> Result<()> {
     let (columns, holes) = matrix::columns(|backend, precision| options.wants(backend, precision));
     if columns.is_empty() {
         let reasons: Vec<String> =
@@ -184,8 +212,8 @@ pub fn run(options: &Options) -> Result<()> {
     let width = cases.iter().map(|case| case.name.len()).max().unwrap_or(0);
     println!("{}", matrix::head(&columns, width));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in &cases {
-        for lines in check(case, &families, &columns) {
+    for case in cases {
+        for lines in check(case, families, &columns) {
             let tower = lines.first().map_or("", |line| line.tower);
             println!("{}", matrix::row(&case.name, tower, &lines, &columns, width));
             for line in &lines {
@@ -202,13 +230,6 @@ pub fn run(options: &Options) -> Result<()> {
         println!("no column {}: {}", hole.name, hole.reason);
     }
     println!("{passed} towers equal the reference, {failed} don't, {skipped} didn't run");
-    // A filter is a question about certain architectures.
-    let inputs = if options.filter.is_none() { inputs::check()? } else { Vec::new() };
-    for (name, equal) in &inputs {
-        println!("{name}: {}", if *equal { "all cases equal" } else { "DIFFERENT" });
-    }
-    if failed > 0 || inputs.iter().any(|(_, equal)| !equal) {
-        bail!("not everything equals the reference");
-    }
+    ensure!(failed == 0, "not everything equals the reference");
     Ok(())
 }

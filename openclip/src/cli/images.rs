@@ -6,15 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-use openclip::{
+use crate::{
     Clip,
     core::HostTensor,
     vision::preprocess::{BatchLoader, DecodeOptions, LoaderOptions},
 };
+use anyhow::{Context, Result};
 use walkdir::WalkDir;
 
-use crate::{
+use crate::cli::{
+    Program,
     arguments::{ImageArguments, ModelArguments},
     progress,
 };
@@ -97,7 +98,7 @@ pub fn embed(
     inputs: &[Input],
     images: &ImageArguments,
     model: &ModelArguments,
-    quiet: bool,
+    program: &Program,
     mut each: impl FnMut(&Input, Result<&[f32], String>) -> Result<()>,
 ) -> Result<usize> {
     let options = LoaderOptions::default()
@@ -108,7 +109,7 @@ pub fn embed(
     let paths: Vec<PathBuf> = readable.map(|input| input.path.clone()).collect();
     let loader = BatchLoader::new(clip.preprocessor()?.clone(), paths, options);
     let encoder = clip.image_encoder()?;
-    let bar = progress::count(inputs.len(), "images", quiet);
+    let bar = progress::count(inputs.len(), "images", program.quiet);
 
     let mut failed = 0;
     let mut finished = |input: &Input, result: Result<&[f32], String>| {

@@ -1,16 +1,16 @@
 //! `openclip export`: a model as ONNX files.
 
+use crate::zoo::build::WeightStorage;
 use anyhow::Result;
-use openclip::zoo::build::WeightStorage;
 
-use crate::{arguments::Export, outcome::Outcome};
+use crate::cli::{Program, arguments::Export, outcome::Outcome};
 
-pub fn run(arguments: &Export, quiet: bool) -> Result<Outcome> {
+pub fn run(arguments: &Export, program: &Program) -> Result<Outcome> {
     let storage = match arguments.external_data {
         true => WeightStorage::External,
         false => WeightStorage::Automatic,
     };
-    let builder = arguments.model.builder(quiet).precision(arguments.precision);
+    let builder = arguments.model.builder(program).precision(arguments.precision);
     for path in builder.export_onnx(&arguments.onnx, storage)? {
         println!("{}", path.display());
     }

@@ -7,26 +7,27 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result};
-use openclip::zoo::{
+use crate::zoo::{
     Architecture, Pretrained, Profile, Registry,
     build::{self, Families},
     hub::{Hub, HubConfig},
 };
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{
+use crate::cli::{
+    Program,
     arguments::{Models, ModelsCommand, ModelsList},
     outcome::{Outcome, UsageError},
     table::table,
 };
 
-pub fn run(arguments: &Models) -> Result<Outcome> {
-    let registry = Registry::bundled();
-    let catalog = Catalog { hub: Hub::new(HubConfig::from_env()), families: Families::default() };
+pub fn run(arguments: &Models, program: &Program) -> Result<Outcome> {
+    let registry = &program.registry;
+    let catalog = Catalog { hub: Hub::new(HubConfig::from_env()), families: program.families.clone() };
     let text = match &arguments.command {
-        None => catalog.list(&registry, &ModelsList::default())?,
-        Some(ModelsCommand::List(options)) => catalog.list(&registry, options)?,
+        None => catalog.list(registry, &ModelsList::default())?,
+        Some(ModelsCommand::List(options)) => catalog.list(registry, options)?,
         Some(ModelsCommand::Show { name, json: true }) => {
             format!("{}\n", catalog.json(registry.architecture(name)?)?)
         }

@@ -7,10 +7,10 @@ mod safetensors;
 
 use std::path::Path;
 
+use crate::core::files::folder_of;
 use anyhow::Result;
-use openclip::core::files::folder_of;
 
-use crate::outcome::UsageError;
+use crate::cli::outcome::UsageError;
 
 /// Takes embeddings in the inputs' order.
 pub trait EmbeddingWriter {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::core::files::AtomicFile;
 use anyhow::{Result, ensure};
-use openclip::core::files::AtomicFile;
 
 use super::EmbeddingWriter;
 

@@ -4,8 +4,7 @@ mod picture;
 
 use std::{borrow::Cow, path::Path};
 
-use anyhow::{Result, ensure};
-use openclip::{
+use crate::{
     AttentionMap, DecodedImage, Stage,
     core::{
         EXTRA_TOKENS, HostTensor,
@@ -13,27 +12,29 @@ use openclip::{
         weights::{DType, TensorData, TensorInfo, save_safetensors},
     },
 };
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::{
+use crate::cli::{
+    Program,
     arguments::{Inspect, InspectCommand, InspectImage, InspectText, InspectedParts},
     outcome::{Outcome, UsageError},
     table::table,
 };
 
-pub fn run(arguments: &Inspect, quiet: bool) -> Result<Outcome> {
+pub fn run(arguments: &Inspect, program: &Program) -> Result<Outcome> {
     match &arguments.command {
-        InspectCommand::Image(image) => inspect_image(image, quiet),
-        InspectCommand::Text(texts) => inspect_texts(texts, quiet),
+        InspectCommand::Image(image) => inspect_image(image, program),
+        InspectCommand::Text(texts) => inspect_texts(texts, program),
     }
 }
 
-fn inspect_image(arguments: &InspectImage, quiet: bool) -> Result<Outcome> {
+fn inspect_image(arguments: &InspectImage, program: &Program) -> Result<Outcome> {
     let InspectImage { image, picture, parts, model } = arguments;
     check_output(parts.output.as_deref(), "safetensors")?;
     check_output(picture.as_deref(), "png")?;
     let image = DecodedImage::open(image)?;
-    let clip = model.builder(quiet)?.image_only().build()?;
+    let clip = model.builder(program)?.image_only().build()?;
     let (_, stages) = clip.image_intermediates(&image, &parts.stages, parts.normalize_stages)?;
     let maps = parts.attention.as_ref().map(|indices| clip.image_attention(&image, indices)).transpose()?;
     if let Some(path) = picture {
@@ -42,10 +43,10 @@ fn inspect_image(arguments: &InspectImage, quiet: bool) -> Result<Outcome> {
     report(parts, stages, maps.unwrap_or_default())
 }
 
-fn inspect_texts(arguments: &InspectText, quiet: bool) -> Result<Outcome> {
+fn inspect_texts(arguments: &InspectText, program: &Program) -> Result<Outcome> {
     let InspectText { texts, parts, model } = arguments;
     check_output(parts.output.as_deref(), "safetensors")?;
-    let clip = model.builder(quiet)?.text_only().build()?;
+    let clip = model.builder(program)?.text_only().build()?;
     let (_, stages) = clip.text_intermediates(texts, &parts.stages, parts.normalize_stages)?;
     let maps = parts.attention.as_ref().map(|indices| clip.text_attention(texts, indices)).transpose()?;
     report(parts, stages, maps.unwrap_or_default())

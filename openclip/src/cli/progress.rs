@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, io::IsTerminal, sync::Mutex, sync::PoisonError};
 
+use crate::zoo::hub::{Progress, ProgressEvent};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use openclip::zoo::hub::{Progress, ProgressEvent};
 
 fn target(quiet: bool) -> ProgressDrawTarget {
     match !quiet && std::io::stderr().is_terminal() {

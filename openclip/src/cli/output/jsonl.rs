@@ -5,8 +5,8 @@ use std::{
     path::Path,
 };
 
+use crate::core::files::AtomicFile;
 use anyhow::{Context, Result};
-use openclip::core::files::AtomicFile;
 use serde_json::{Map, Value};
 
 use super::EmbeddingWriter;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{arguments::Demo, outcome::Outcome};
+use crate::cli::{arguments::Demo, outcome::Outcome};
 
 #[cfg(not(feature = "emoji-clip"))]
 pub fn run(_: &Demo) -> Result<Outcome> {
@@ -16,8 +16,8 @@ pub fn run(arguments: &Demo) -> Result<Outcome> {
         io::{Write, stdout},
     };
 
+    use crate::{Clip, DecodedImage, ZeroShotClassifier, zoo::emoji_clip};
     use anyhow::Context;
-    use openclip::{Clip, DecodedImage, ZeroShotClassifier, zoo::emoji_clip};
 
     use super::ranking::Ranking;
 

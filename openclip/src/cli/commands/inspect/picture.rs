@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use crate::{
+    Clip, DecodedImage, Indices,
+    core::{Error, HostTensor, files::write_atomically},
+};
 use anyhow::{Context, Result, bail};
 use image::{
     ImageBuffer, ImageFormat, Luma, Rgb,
     imageops::{self, FilterType},
-};
-use openclip::{
-    Clip, DecodedImage, Indices,
-    core::{Error, HostTensor, files::write_atomically},
 };
 
 /// What is left of the image's brightness where the model doesn't look.

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::{arguments::Quantize, outcome::Outcome};
+use crate::cli::{Program, arguments::Quantize, outcome::Outcome};
 
-pub fn run(arguments: &Quantize, quiet: bool) -> Result<Outcome> {
-    let written = arguments.model.builder(quiet).quantize(&arguments.output)?;
+pub fn run(arguments: &Quantize, program: &Program) -> Result<Outcome> {
+    let written = arguments.model.builder(program).quantize(&arguments.output)?;
     for path in &written.files {
         println!("{}", path.display());
     }

@@ -2,18 +2,18 @@
 
 use std::{env, path::PathBuf};
 
-use anyhow::Result;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use openclip::{
-    BackendKind, Clip, ClipBuilder, DeviceSpec, Indices, Precision, PreprocessOverrides,
+use crate::{
+    BackendKind, ClipBuilder, DeviceSpec, Indices, Precision, PreprocessOverrides,
     vision::preprocess,
     zoo::{
         build::BackendOptions,
         hub::{Hub, HubConfig},
     },
 };
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{outcome::UsageError, progress};
+use crate::cli::{Program, outcome::UsageError, progress};
 
 /// Embed, classify and compare images and texts with OpenCLIP models.
 #[derive(Parser)]
@@ -90,9 +90,9 @@ pub struct ModelChoice {
 
 impl ModelChoice {
     /// A builder of the model, with a progress bar for downloads.
-    pub fn builder(&self, quiet: bool) -> ClipBuilder {
-        let hub = Hub::new(HubConfig::from_env()).with_progress(progress::download(quiet));
-        let mut builder = Clip::builder(&self.model).hub(hub);
+    pub fn builder(&self, program: &Program) -> ClipBuilder {
+        let hub = Hub::new(HubConfig::from_env()).with_progress(progress::download(program.quiet));
+        let mut builder = program.clip(&self.model).hub(hub);
         if let Some(pretrained) = &self.pretrained {
             builder = builder.pretrained(pretrained);
         }
@@ -197,8 +197,8 @@ pub struct ModelArguments {
 
 impl ModelArguments {
     /// A builder of the model, with a progress bar for downloads.
-    pub fn builder(&self, quiet: bool) -> Result<ClipBuilder> {
-        let mut builder = self.choice.builder(quiet);
+    pub fn builder(&self, program: &Program) -> Result<ClipBuilder> {
+        let mut builder = self.choice.builder(program);
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
         }
@@ -564,10 +564,10 @@ impl Classify {
         }
         Ok(match (self.templates, self.template.as_slice()) {
             (Some(Templates::Openai), _) => {
-                openclip::templates::openai().into_iter().map(str::to_owned).collect()
+                crate::templates::openai().into_iter().map(str::to_owned).collect()
             }
             (Some(Templates::Simple), _) => {
-                openclip::templates::simple().into_iter().map(str::to_owned).collect()
+                crate::templates::simple().into_iter().map(str::to_owned).collect()
             }
             (None, []) => vec!["{}".to_owned()],
             (None, given) => given.to_vec(),

@@ -2,32 +2,33 @@
 
 use std::io::Read;
 
+use crate::Embedding;
 use anyhow::{Context, Result, ensure};
-use openclip::Embedding;
 
-use crate::{
+use crate::cli::{
+    Program,
     arguments::{Embed, EmbedCommand, EmbedImage, EmbedText},
     images,
     outcome::Outcome,
     output, progress,
 };
 
-pub fn run(arguments: &Embed, quiet: bool) -> Result<Outcome> {
+pub fn run(arguments: &Embed, program: &Program) -> Result<Outcome> {
     match &arguments.command {
-        EmbedCommand::Image(image) => embed_images(image, quiet),
-        EmbedCommand::Text(text) => embed_texts(text, quiet),
+        EmbedCommand::Image(image) => embed_images(image, program),
+        EmbedCommand::Text(text) => embed_texts(text, program),
     }
 }
 
-fn embed_images(arguments: &EmbedImage, quiet: bool) -> Result<Outcome> {
+fn embed_images(arguments: &EmbedImage, program: &Program) -> Result<Outcome> {
     let path = arguments.output.output.as_deref();
     path.map_or(Ok(()), output::check)?;
     let inputs = images::collect(&arguments.images.images)?;
-    let clip = arguments.model.builder(quiet)?.image_only().build()?;
+    let clip = arguments.model.builder(program)?.image_only().build()?;
     let dim = clip.image_encoder()?.info().embed_dim;
     let mut writer = output::writer(path, "image", inputs.len(), dim)?;
     let failed =
-        images::embed(&clip, &inputs, &arguments.images, &arguments.model, quiet, |input, result| {
+        images::embed(&clip, &inputs, &arguments.images, &arguments.model, program, |input, result| {
             let row = result.map(|raw| finished(raw, arguments.output.no_normalize));
             writer.add(&input.path.to_string_lossy(), row.as_deref().map_err(String::as_str))
         })?;
@@ -38,13 +39,13 @@ fn embed_images(arguments: &EmbedImage, quiet: bool) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn embed_texts(arguments: &EmbedText, quiet: bool) -> Result<Outcome> {
+fn embed_texts(arguments: &EmbedText, program: &Program) -> Result<Outcome> {
     let path = arguments.output.output.as_deref();
     path.map_or(Ok(()), output::check)?;
     let texts = texts(arguments)?;
-    let clip = arguments.model.builder(quiet)?.text_only().build()?;
+    let clip = arguments.model.builder(program)?.text_only().build()?;
     let mut writer = output::writer(path, "text", texts.len(), clip.text_encoder()?.info().embed_dim)?;
-    let bar = progress::count(texts.len(), "texts", quiet);
+    let bar = progress::count(texts.len(), "texts", program.quiet);
     // So many batches at once that there are some of each length among them.
     let batch_size = arguments.model.batch_size;
     for window in texts.chunks(batch_size.saturating_mul(BATCHES_TO_SORT)) {
