@@ -53,7 +53,10 @@ fn config_of(folder: &Path) -> Result<Option<(String, CheckpointConfig)>> {
     let path = folder.join(CONFIG_FILE);
     match path.is_file() {
         true => Ok(Some((path.display().to_string(), read_config(&path)?))),
-        false => transformers::read_config(folder),
+        false => {
+            let name = folder.file_name().map(|name| name.to_string_lossy());
+            transformers::read_config(folder, name.as_deref().unwrap_or("tokenizer"))
+        }
     }
 }
 

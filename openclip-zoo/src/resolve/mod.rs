@@ -308,12 +308,32 @@ impl<'a> Resolver<'a> {
             let (repository, revision) = (repository.clone(), revision.clone());
             Ok(HubFile { repository, revision, file: FileName::parse(name)?, sha256: None })
         };
-        let path = self.hub.fetch(&file(CONFIG_FILE)?)?;
-        let config = folder::read_config(&path)?;
-        let candidates = weight_files(None).iter().map(|name| file(name)).collect::<Result<Vec<_>>>()?;
+        let (own, other) = (file(CONFIG_FILE)?, file(transformers::MODEL_FILE)?);
+        let path = match self.hub.fetch_optional(&own) {
+            Ok(Some(path)) => path,
+            Ok(None) => self.hub.fetch_first(&[other, own])?,
+            // Without the network nobody knows whether the repository has one: what was downloaded says what it is.
+            Err(error) if error.is_offline() => self.hub.cached(&other)?.ok_or(error)?,
+            Err(error) => return Err(error.into()),
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let (origin, config, weights) = match path.ends_with(CONFIG_FILE) {
+            true => (path.display().to_string(), folder::read_config(&path)?, weight_files(None)),
+            false => {
+                for name in transformers::other_files() {
+                    self.hub.fetch_optional(&file(name)?)?;
+                }
+                let found = transformers::read_config(folder, &repository.to_string())?;
+                let (origin, config) = found.ok_or_else(|| Error::NotAModel {
+                    path: path.clone(),
+                    message: "it has gone".to_owned(),
+                })?;
+                (origin, config, transformers::WEIGHT_FILES.map(str::to_owned).to_vec())
+            }
+        };
+        let candidates = weights.iter().map(|name| file(name)).collect::<Result<Vec<_>>>()?;
         let source = ModelSource::Hub { repository: repository.clone(), revision: revision.clone() };
         let home = Home::Hub(HubRevision { repository: repository.clone(), revision: revision.clone() });
-        let origin = path.display().to_string();
         Ok(ResolvedModel {
             name: source.to_string(),
             origin: Origin::Hub { repository: repository.clone(), revision: revision.clone() },

@@ -57,8 +57,14 @@ impl Options {
     fn selects(&self, name: &str) -> bool {
         match &self.filter {
             Some(filter) => name.contains(filter.as_str()),
-            None => self.all || name.starts_with("made-") || QUICK.contains(&name),
+            None => {
+                self.all || name.starts_with("made-") || QUICK.contains(&name) || QUICK_IMAGES.contains(&name)
+            }
         }
+    }
+
+    fn is_quick(&self) -> bool {
+        self.filter.is_none() && !self.all
     }
 
     fn wants(&self, backend: &str, precision: Precision) -> bool {
@@ -69,16 +75,27 @@ impl Options {
 
 /// Full-size architectures of the quick subset, beside all made-up configurations.
 const QUICK: &[&str] = &[
-    "MobileCLIP2-S0",
     "RN50-quickgelu",
     "ViT-B-32",
     "ViT-B-32-quickgelu",
     "ViT-B-32.context-48",
     "ViT-B-32.image-256",
     "ViT-S-32-alt",
+];
+
+/// Full-size architectures whose image towers are in the quick subset, too. Made-up configurations show what is special about
+/// their text towers.
+const QUICK_IMAGES: &[&str] = &[
+    "EVA02-B-16",
+    "MobileCLIP-B",
+    "MobileCLIP2-S0",
+    "PE-Core-T-16-384",
+    "ViT-B-16-SigLIP",
     "ViTamin-S",
     "convnext_tiny",
     "swin_base_patch4_window7_224",
+    "vit_medium_patch16_gap_256",
+    "vit_relpos_medium_patch16_cls_224",
 ];
 
 /// A tower on a backend in a precision: a cell of the matrix.
@@ -121,7 +138,11 @@ impl Line {
 /// # Errors
 /// When there are none, or one can't be read.
 pub fn cases(options: &Options) -> Result<Vec<Case>> {
-    cases_in(&project::root().join("conformance/towers"), |name| options.selects(name))
+    let mut cases = cases_in(&project::root().join("conformance/towers"), |name| options.selects(name))?;
+    if options.is_quick() {
+        cases.iter_mut().filter(|case| QUICK_IMAGES.contains(&&*case.name)).for_each(|case| case.text = None);
+    }
+    Ok(cases)
 }
 
 fn cases_in(folder: &Path, selects: impl Fn(&str) -> bool) -> Result<Vec<Case>> {

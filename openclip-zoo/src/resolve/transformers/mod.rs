@@ -1,4 +1,4 @@
-//! Folders as Hugging Face transformers saves them: `config.json` and `preprocessor_config.json` of a `CLIPModel` or a
+//! Folders and repositories as Hugging Face transformers saves them: `config.json` and `preprocessor_config.json` of a `CLIPModel` or a
 //! `SiglipModel` become the reference's configuration. Every field either is taken over, or has no influence on
 //! embeddings, or is refused by name.
 
@@ -15,9 +15,12 @@ use serde_json::{Map, Value};
 use crate::Result;
 
 /// The file that says what model the weights are.
-const MODEL_FILE: &str = "config.json";
+pub(super) const MODEL_FILE: &str = "config.json";
 /// The file that says how its images are prepared.
 const PROCESSOR_FILE: &str = "preprocessor_config.json";
+
+/// The files that may hold the weights.
+pub(super) const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// The models that are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +29,18 @@ enum Kind {
     Siglip,
 }
 
-/// The configuration of the model in `folder`, if transformers saved one there, and what error messages call it.
+/// The files beside [`MODEL_FILE`] that [`read_config`] looks at, where they are there.
+pub(super) fn other_files() -> impl Iterator<Item = &'static str> {
+    [PROCESSOR_FILE].into_iter().chain(tokenizer::FILES)
+}
+
+/// The configuration of the model in `folder`, if transformers saved one there, and what error messages call it. A
+/// tokenizer that came with it is called `name`.
 ///
 /// # Errors
 /// [`Error::Config`] naming the file and field for a model that isn't one of [`Kind`], or that the reference's
 /// architectures can't express; [`Error::Io`].
-pub(super) fn read_config(folder: &Path) -> Result<Option<(String, CheckpointConfig)>> {
+pub(super) fn read_config(folder: &Path, name: &str) -> Result<Option<(String, CheckpointConfig)>> {
     let path = folder.join(MODEL_FILE);
     if !path.is_file() {
         return Ok(None);
@@ -54,7 +63,7 @@ pub(super) fn read_config(folder: &Path) -> Result<Option<(String, CheckpointCon
         }
     };
     let (mut model_cfg, image_size) = model::convert(&origin, kind, config)?;
-    tokenizer::choose(folder, kind, &mut model_cfg.text_cfg)?;
+    tokenizer::choose(folder, name, kind, &mut model_cfg.text_cfg)?;
     let path = folder.join(PROCESSOR_FILE);
     if !path.is_file() {
         let message =

@@ -12,18 +12,20 @@ use super::Kind;
 /// Number of ids of CLIP's own tokenizer.
 const CLIP_VOCABULARY: u64 = 49408;
 
-/// Says in `text_cfg` that the tokenizer is the folder's, unless it is CLIP's own: a model of as many ids, with the merges of
+/// The files that say it.
+pub(super) const FILES: [&str; 2] = ["tokenizer.json", "merges.txt"];
+
+/// Says in `text_cfg` that the tokenizer is the one of `folder`, called `name`, unless it is CLIP's own: a model of as many ids, with the merges of
 /// CLIP or none.
 ///
 /// # Errors
 /// [`Error::Config`] and [`Error::Io`] for a file that can't be read.
-pub(super) fn choose(folder: &Path, kind: Kind, text_cfg: &mut TowerConfig) -> Result<()> {
+pub(super) fn choose(folder: &Path, name: &str, kind: Kind, text_cfg: &mut TowerConfig) -> Result<()> {
     let has_size = text_cfg.get("vocab_size").and_then(Value::as_u64) == Some(CLIP_VOCABULARY);
     if kind == Kind::Clip && has_size && merges(folder)?.is_none_or(|merges| is_clips(&merges)) {
         return Ok(());
     }
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-    text_cfg.set("hf_tokenizer_name", name.unwrap_or_else(|| "tokenizer".to_owned()));
+    text_cfg.set("hf_tokenizer_name", name);
     if kind == Kind::Siglip {
         text_cfg.set("tokenizer_kwargs", json!({"clean": "canonicalize"}));
     }
@@ -64,7 +66,8 @@ fn merges(folder: &Path) -> Result<Option<Vec<String>>> {
         let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
         Ok(Some((path.display().to_string(), text)))
     };
-    if let Some((origin, text)) = read("tokenizer.json")? {
+    let [json, merges] = FILES;
+    if let Some((origin, text)) = read(json)? {
         let file: File =
             serde_json::from_str(&text).map_err(|error| Error::config(origin, error.to_string()))?;
         let line = |merge| match merge {
@@ -75,7 +78,7 @@ fn merges(folder: &Path) -> Result<Option<Vec<String>>> {
         return Ok(Some(merges.into_iter().map(line).collect()));
     }
     // The first line is the version.
-    Ok(read("merges.txt")?.map(|(_, text)| text.lines().skip(1).map(str::to_owned).collect()))
+    Ok(read(merges)?.map(|(_, text)| text.lines().skip(1).map(str::to_owned).collect()))
 }
 
 #[cfg(test)]
@@ -89,7 +92,7 @@ mod tests {
         }
         let mut text_cfg = TowerConfig::default();
         text_cfg.set("vocab_size", vocabulary);
-        choose(folder.path(), kind, &mut text_cfg)?;
+        choose(folder.path(), "tiny", kind, &mut text_cfg)?;
         Ok(text_cfg.get("hf_tokenizer_name").map(ToString::to_string))
     }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use image::{
-    ImageBuffer, ImageFormat, Luma, Rgb,
+    ImageBuffer, Luma, Rgb,
     imageops::{self, FilterType},
 };
 
@@ -47,9 +47,11 @@ pub fn write(path: &Path, clip: &Clip, image: &DecodedImage) -> Result<()> {
         let brightness = DARKEST + (1.0 - DARKEST) * weight.clamp(0.0, 1.0);
         pixel.0 = pixel.0.map(|channel| (f32::from(channel) * brightness).round() as u8);
     }
-    let mut png = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png)?;
-    write_atomically(path, |file| file.write_all(png.get_ref()).map_err(|error| Error::io(path, error)))?;
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header()?.write_image_data(picture.as_raw())?;
+    write_atomically(path, |file| file.write_all(&bytes).map_err(|error| Error::io(path, error)))?;
     Ok(())
 }
 
