@@ -29,7 +29,7 @@ fn an_image_is_shown_stage_by_stage() {
     // Two stages with their class tokens, and a map.
     assert_eq!(lines.len(), 1 + 2 * 2 + 1, "{}", run.out);
     let written = open_checkpoint(&tensors).unwrap();
-    let names: Vec<String> = written.names().into_iter().map(Into::into).collect();
+    let names = written.names();
     assert_eq!(names.len(), 5, "{names:?}");
     assert!(names.iter().any(|name| name.ends_with(".attn.weights")), "{names:?}");
     let picture = DecodedImage::open(&picture).unwrap();

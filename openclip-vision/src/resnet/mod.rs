@@ -156,7 +156,7 @@ mod tests {
         let mut taps = Taps::everything();
         let pooled = tower.forward(&ShapeBackend, &pixels, &mut taps)?.pooled;
         let show = |tensor: &ShapeTensor| DisplayDims(&tensor.0).to_string();
-        let taps = taps.into_found().into_iter().map(|(name, tensor)| format!("{name} {}", show(&tensor)));
+        let taps = taps.into_found()?.into_iter().map(|(name, tensor)| format!("{name} {}", show(&tensor)));
         Ok((show(&pooled), taps.collect()))
     }
 

@@ -267,7 +267,7 @@ mod tests {
         let mut taps = Taps::everything();
         let TowerOutput { pooled, tokens } = tower.forward(&ShapeBackend, &pixels, &mut taps)?;
         let show = |tensor: &ShapeTensor| openclip_core::DisplayDims(&tensor.0).to_string();
-        let taps = taps.into_found().into_iter().map(|(name, tensor)| format!("{name} {}", show(&tensor)));
+        let taps = taps.into_found()?.into_iter().map(|(name, tensor)| format!("{name} {}", show(&tensor)));
         let cut = tower.forward(&ShapeBackend, &pixels, &mut Taps::none())?;
         assert_eq!(cut.pooled, pooled);
         Ok((show(&pooled), tokens.as_ref().map(show).unwrap_or_default(), taps.collect()))
