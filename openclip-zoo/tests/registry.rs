@@ -377,7 +377,7 @@ fn a_file_goes_with_an_architectures_name() {
         ("ViT-B-32", None, "its tags are `openai`"),
         ("ViT-B-32", Some(""), "give a pretrained tag or a checkpoint file"),
         ("ViT-e-14", None, "has no tags"),
-        (name, None, "there is no open_clip_config.json beside the file"),
+        (name, None, "there is no open_clip_config.json or config.json of transformers beside the file"),
         (zoo.folder.path().to_str().unwrap(), None, "a folder is not an architecture's name"),
         ("ViT-B-33", None, "did you mean `ViT-B-3"),
     ] {

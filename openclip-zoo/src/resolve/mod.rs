@@ -224,7 +224,8 @@ impl<'a> Resolver<'a> {
     fn resolve_name(&self, name: &str, pretrained: Option<&str>) -> Result<ResolvedModel> {
         let architecture = match self.registry.architecture(name) {
             Err(error) if Path::new(name).is_dir() => {
-                let hint = if Path::new(name).join(CONFIG_FILE).is_file() {
+                let is_model = |file: &str| Path::new(name).join(file).is_file();
+                let hint = if is_model(CONFIG_FILE) || is_model(transformers::MODEL_FILE) {
                     "; give it as `local-dir:PATH`"
                 } else {
                     ""

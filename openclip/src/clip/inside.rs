@@ -143,7 +143,7 @@ mod tests {
         let length = 1 + height * columns;
         let &[1, _, queries, keys] = maps[0].weights.dims() else { panic!("{:?}", maps[0].weights.dims()) };
         assert_eq!([queries, keys], [length; 2]);
-        for row in maps[0].weights.rows() {
+        for row in maps[0].weights.data().chunks(keys) {
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-4);
         }
         let error = clip.image_attention(&image, &Indices::At(vec![99])).unwrap_err().to_string();
