@@ -68,6 +68,11 @@ impl<T: Clone> Taps<T> {
         Self { wanted: Wanted::Named(names.into_iter().map(Into::into).collect()), found: Vec::new() }
     }
 
+    /// Keeps nothing, but has towers compute every token and give them beside the embedding.
+    pub fn tokens() -> Self {
+        Self { wanted: Wanted::Named(HashSet::new()), found: Vec::new() }
+    }
+
     /// Keeps everything.
     pub fn everything() -> Self {
         Self { wanted: Wanted::Everything, found: Vec::new() }

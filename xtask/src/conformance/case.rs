@@ -24,6 +24,37 @@ pub struct Case {
     pub image: Option<TowerReference<ImageInput>>,
     /// The text tower, where the case has one.
     pub text: Option<TowerReference<TextInput>>,
+    /// The decoder, where the case has one.
+    pub caption: Option<CaptionReference>,
+}
+
+/// A decoder's reference: logits of what follows each token of a text about an image.
+#[derive(Deserialize)]
+pub struct CaptionReference {
+    /// The decoder's parameters.
+    pub parameters: Parameters,
+    /// What the model was given.
+    pub input: CaptionInput,
+    /// How many tokens of each text count.
+    pub lengths: Vec<usize>,
+    /// The tokens of the vocabulary whose logits are kept.
+    pub picked: Vec<usize>,
+    /// Their logits `[N, L - 1, picked]`.
+    pub logits: StoredTensor,
+    /// The tokens with the highest logits: `[N, L - 1]`.
+    pub best: Vec<Vec<usize>>,
+}
+
+/// Texts and the images that they are about.
+#[derive(Deserialize)]
+pub struct CaptionInput {
+    /// Dimensions of the synthesised images.
+    pub dims: [usize; 4],
+    /// The image of each text.
+    pub images: Vec<usize>,
+    /// Token ids `[N, L]`.
+    #[serde(flatten)]
+    pub texts: TextInput,
 }
 
 /// One tower's reference.

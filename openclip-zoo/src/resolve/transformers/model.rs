@@ -250,7 +250,7 @@ impl Tower {
             eos: 0,
             projection: None,
         };
-        if !this.width.checked_rem(this.heads).is_some_and(|rest| rest == 0) {
+        if this.width.checked_rem(this.heads).is_none_or(|rest| rest != 0) {
             let message = format!("{} features don't divide into {} heads", this.width, this.heads);
             return Err(fields.wrong("num_attention_heads", message));
         }
