@@ -139,7 +139,11 @@ def materialise(model: nn.Module, tower: str, stored: dict[str, list[int]]) -> N
         block.register_forward_pre_hook(lambda block, _: compute_tables(block))
         block.register_forward_hook(lambda *_, own=own: release(model, own), always_call=True)
     fill(model, dims, stored)
-    # Masks and tables aren't parameters; they are computed when the model is built.
+    compute_buffers(model, tower)
+
+
+def compute_buffers(model: nn.Module, tower: str) -> None:
+    """Masks and tables aren't parameters; they are computed when the model is built."""
     if tower == "image":
         compute_tables(model.visual)
     if tower == "decoder":

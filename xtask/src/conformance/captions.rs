@@ -1,10 +1,11 @@
-//! Comparing a decoder's logits with the reference's.
+//! Comparing a decoder's logits, and the captions that it generates, with the reference's.
 
 use anyhow::{Result, bail, ensure};
-use openclip_core::{Captioner, HostTensor, TokenBatch, TreeNode};
+use openclip_coca::generate;
+use openclip_core::{Captioner, HostTensor, TokenBatch, TreeNode, weights::synth};
 
 use super::{
-    case::CaptionReference,
+    case::{CaptionReference, GenerationReference},
     compare::{Outcome, Tolerance, unit},
 };
 
@@ -28,6 +29,36 @@ pub fn grown(
         grown.push(HostTensor::new([1, ids.len(), captioner.info().logits], logits)?);
     }
     Ok(grown)
+}
+
+/// The first caption that isn't the reference's, token for token.
+pub fn first_other_caption(
+    captioner: &dyn Captioner,
+    reference: &GenerationReference,
+) -> Result<Option<String>> {
+    let [images, _, height, width] = reference.dims;
+    let pixels = synth::image(images, height, width);
+    for run in &reference.runs {
+        let options = run.options.ours()?;
+        let captions = generate(captioner, &pixels, &options)?;
+        ensure!(
+            captions.len() == run.tokens.len(),
+            "{} captions of {} images",
+            captions.len(),
+            run.tokens.len()
+        );
+        let other = captions.iter().zip(&run.tokens).position(|(caption, tokens)| caption.tokens != *tokens);
+        if let Some(image) = other {
+            let (found, expected) =
+                (captions.get(image).map(|caption| &caption.tokens), run.tokens.get(image));
+            let message = format!(
+                "caption of image {image} with {:?}: {found:?}, the reference's {expected:?}",
+                run.options
+            );
+            return Ok(Some(message));
+        }
+    }
+    Ok(None)
 }
 
 /// Compares logits `[1, L, V]` of each text, as far as the reference has them: those of the tokens that it kept, at unit

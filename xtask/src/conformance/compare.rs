@@ -121,6 +121,12 @@ pub fn caption(case: &Case, families: &Families, options: &BackendOptions) -> Re
             outcome = grown;
         }
     }
+    // A token more or less likely by rounding is another text, so texts are compared in full precision only.
+    if let (Some(generation), Precision::F32) = (&case.generation, options.precision)
+        && let Some(other) = captions::first_other_caption(captioner.as_ref(), generation)?
+    {
+        outcome = Outcome { difference: f64::INFINITY, first_difference: Some(other), ..outcome };
+    }
     Ok(Some(outcome))
 }
 
