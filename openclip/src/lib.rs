@@ -33,6 +33,7 @@ pub mod templates;
 
 pub use clip::{AsImage, Clip, ClipBuilder, Embedding, Scoring, ZeroShotClassifier};
 pub use error::{Error, Result};
+pub use openclip_coca as coca;
 pub use openclip_core as core;
 pub use openclip_core::{ConfigOverrides, HeightWidth, Precision, backend::DeviceSpec};
 pub use openclip_text as text;

@@ -17,7 +17,6 @@ pub use options::{GenerationOptions, InvalidOption, Method};
 
 /// What can go wrong while captions are generated.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum GenerationError {
     /// An option makes no sense.
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! The `openclip` command: classify, embed and compare images and texts with OpenCLIP models.
+//! The `openclip` command: classify, embed, caption and compare images and texts with OpenCLIP models.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs failed
 //! and the rest are done.
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Models(models) => commands::models::run(&models),
         Command::Pull(pull) => commands::pull::run(&pull, quiet),
         Command::Classify(classify) => commands::classify::run(&classify, quiet),
+        Command::Caption(caption) => commands::caption::run(&caption, quiet),
         Command::Embed(embed) => commands::embed::run(&embed, quiet),
         Command::Export(export) => commands::export::run(&export, quiet),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, quiet),
