@@ -1,12 +1,16 @@
 //! Generation with keys and values that are kept equals generation that reads every text anew, token for token.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test")]
+
 use std::sync::Arc;
 
 use openclip_candle::CandleBackend;
-use openclip_coca::{Caption, CocaFamily, GenerationOptions, Method, TokenStream, generate, perplexities};
+use openclip_coca::{
+    Caption, CocaFamily, GenerationOptions, Method, Rereading, TokenStream, generate, perplexities,
+};
 use openclip_core::{
-    CaptionFamily, CaptionInfo, CaptionSession, Captioner, CheckpointConfig, EagerCaptioner, HostTensor,
-    Precision, Result, TextTree, TokenBatch, TreeNode, Weights,
+    CaptionFamily, Captioner, CheckpointConfig, EagerCaptioner, HostTensor, Precision, Result, TokenBatch,
+    Weights,
     backend::DeviceSpec,
     weights::synth::{SynthesisedWeights, image},
 };
@@ -25,43 +29,6 @@ fn captioner() -> EagerCaptioner<CandleBackend> {
     let tower =
         CocaFamily.build(&backend, &config, &Weights::new(Arc::new(SynthesisedWeights::new()))).unwrap();
     EagerCaptioner::new(backend, tower, CocaFamily.info(&config).unwrap())
-}
-
-/// A captioner that keeps nothing of a text.
-struct Forgetful<'a>(&'a dyn Captioner);
-
-struct ForgetfulSession<'a> {
-    info: &'a CaptionInfo,
-    inner: Box<dyn CaptionSession + 'a>,
-    tree: TextTree,
-}
-
-impl Captioner for Forgetful<'_> {
-    fn info(&self) -> &CaptionInfo {
-        self.0.info()
-    }
-
-    fn look(&self, pixels: &HostTensor) -> Result<Box<dyn CaptionSession + '_>> {
-        let inner = self.0.look(pixels)?;
-        let tree = TextTree::new(inner.tree().images());
-        Ok(Box::new(ForgetfulSession { info: self.0.info(), inner, tree }))
-    }
-}
-
-impl CaptionSession for ForgetfulSession<'_> {
-    fn tree(&self) -> &TextTree {
-        &self.tree
-    }
-
-    fn grow(&mut self, nodes: &[Vec<TreeNode>]) -> Result<HostTensor> {
-        let first = self.tree.length();
-        self.tree.grow(nodes, self.info)?;
-        self.tree.read_whole(first, self.info, |image, texts| self.inner.logits(image, texts))
-    }
-
-    fn logits(&self, image: usize, texts: &TokenBatch) -> Result<HostTensor> {
-        self.inner.logits(image, texts)
-    }
 }
 
 fn options(method: Method) -> GenerationOptions {
@@ -106,7 +73,7 @@ fn what_is_kept_changes_no_token() {
     let pixels = image(3, 32, 32);
     for options in every_method() {
         let kept = generate(&captioner, &pixels, &options).unwrap();
-        let anew = generate(&Forgetful(&captioner), &pixels, &options).unwrap();
+        let anew = generate(&Rereading(&captioner), &pixels, &options).unwrap();
         assert_eq!(tokens(&kept), tokens(&anew), "{options:?}");
         for (kept, anew) in kept.iter().zip(&anew) {
             assert!((kept.score - anew.score).abs() < 1e-4, "{} {}", kept.score, anew.score);

@@ -1,5 +1,7 @@
 //! `openclip caption` through the real binary, with a small CoCa model of synthesised weights.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test")]
+
 mod support;
 
 use openclip::{

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
     project,
-    python::{Environment, Requirements, execute},
+    python::{Environment, Requirements, execute, generation_packages},
 };
 
 /// Makes the references of the towers and captions that `filter` selects; without a filter, of preprocessing and tokenizers too.
@@ -25,10 +25,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     towers.arg("--out").arg(data.join("towers"));
     let mut captions = script("generation.py");
     captions.arg("--out").arg(data.join("generation"));
-    // Other releases of some packages, which go before those of the environment.
-    let releases = Environment::new("generation-venv");
-    releases.install(&Requirements::new("generation.txt").without_dependencies())?;
-    captions.env("PYTHONPATH", releases.packages().context("packages of the environment")?);
+    captions.env("PYTHONPATH", generation_packages()?);
     if let Some(filter) = filter {
         let only = format!("*{filter}*");
         execute(towers.arg("--only").arg(&only))?;
