@@ -1,10 +1,11 @@
 //! The seam of OpenCLIP in Rust: backend and encoder traits, configuration, weights and errors.
 //!
 //! Model crates describe towers over the [`Backend`] trait, backend crates implement it, and applications hold
-//! [`ImageEncoder`]s and [`TextEncoder`]s, in which the backend's type is erased. This crate has no model and no
+//! [`ImageEncoder`]s, [`TextEncoder`]s and [`Captioner`]s, in which the backend's type is erased. This crate has no model and no
 //! numerics of its own.
 
 pub mod backend;
+mod caption;
 mod config;
 mod dims;
 mod encoder;
@@ -16,6 +17,10 @@ mod tensor;
 pub mod weights;
 
 pub use backend::{Backend, Precision};
+pub use caption::{
+    CaptionFamily, CaptionInfo, CaptionSession, CaptionTower, Captioner, EagerCaptioner, Growth, Reading,
+    TextTree, TreeNode, TreeStep,
+};
 pub use config::{CheckpointConfig, ConfigOverrides, HeightWidth, ModelConfig, TowerConfig};
 pub use dims::{Dim, Dims, DisplayDims, Expression, Symbol};
 pub use encoder::{

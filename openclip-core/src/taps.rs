@@ -148,6 +148,11 @@ impl<T: Clone> Taps<T> {
         Self::new(Wanted::Named(names.into_iter().map(Into::into).collect()))
     }
 
+    /// Keeps nothing, but has towers compute every token and give them beside the embedding.
+    pub fn tokens() -> Self {
+        Self::named([] as [&str; 0])
+    }
+
     /// Keeps everything but attention maps, which have to be asked for.
     pub fn everything() -> Self {
         Self::new(Wanted::Everything)

@@ -1,5 +1,6 @@
 //! What can go wrong between a model's name, a picture or a text, and an embedding.
 
+use openclip_coca::{GenerationError, InvalidOption};
 use openclip_vision::preprocess::ImageError;
 
 /// Result of an operation of this crate.
@@ -24,6 +25,18 @@ pub enum Error {
         /// `image` or `text`.
         tower: &'static str,
     },
+    /// The model writes no captions, or was loaded without what it needs for them.
+    #[error(
+        "{model} has no decoder: captions need a CoCa model (`openclip models list --family CoCa`), loaded from a checkpoint \
+         with both towers"
+    )]
+    NoDecoder {
+        /// The model's name.
+        model: String,
+    },
+    /// An option of generation makes no sense.
+    #[error(transparent)]
+    Option(#[from] InvalidOption),
     /// The model gives one embedding per token.
     #[error("{model} has no pooling: it gives one embedding per token, which only its encoders return")]
     NotPooled {
@@ -56,4 +69,13 @@ pub enum Error {
         /// The template.
         template: String,
     },
+}
+
+impl From<GenerationError> for Error {
+    fn from(error: GenerationError) -> Self {
+        match error {
+            GenerationError::Option(error) => error.into(),
+            GenerationError::Core(error) => error.into(),
+        }
+    }
 }

@@ -35,6 +35,7 @@ pub mod templates;
 
 pub use clip::{AsImage, AttentionMap, Clip, ClipBuilder, Embedding, Scoring, Stage, ZeroShotClassifier};
 pub use error::{Error, Result};
+pub use openclip_coca as coca;
 pub use openclip_core as core;
 pub use openclip_core::{ConfigOverrides, HeightWidth, Indices, Precision, backend::DeviceSpec};
 pub use openclip_text as text;

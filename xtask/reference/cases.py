@@ -16,6 +16,8 @@ import open_clip
 KNOWN_MODELS = Path(__file__).resolve().parents[2] / "openclip-text/src/huggingface/known_models.json"
 
 TOWERS = ("image", "text")
+# CoCa has a decoder, too; its logits need all three.
+COCA_TOWERS = (*TOWERS, "caption")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Case:
 
 
 def published() -> list[Case]:
-    """The architectures with the native text tower, but for CoCa."""
+    """The architectures with the native text tower, but for CoCa, which has a function of its own."""
     configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
     return [
         Case(name, config)
@@ -107,11 +109,15 @@ def hugging_face() -> list[Case]:
     for name, config in configs.items():
         if "hf_model_name" not in config["text_cfg"]:
             continue
-        # CoCa's text tower is one like the others; the rest of it isn't compared here.
-        if config.pop("multimodal_cfg", None):
-            name += ".text"
-        cases.append(Case(name, config, towers=("text",)))
+        if "multimodal_cfg" not in config:
+            cases.append(Case(name, config, towers=("text",)))
     return cases
+
+
+def coca() -> list[Case]:
+    """The CoCa architectures."""
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    return [Case(name, config, towers=COCA_TOWERS) for name, config in configs.items() if "multimodal_cfg" in config]
 
 
 def resized() -> list[Case]:
@@ -368,6 +374,46 @@ def _text() -> list[Case]:
     ]
 
 
+def _coca() -> list[Case]:
+    """Small models with a decoder."""
+    width = TEXT["width"]
+    pooler = {"attentional_pool": True, "attn_pooler_queries": 5, "attn_pooler_heads": 4, "output_tokens": True}
+    text = {**TEXT, "embed_cls": True, "output_tokens": True}
+    decoder = {"context_length": 12, "width": width, "heads": 3, "layers": 2}
+
+    def made(name, about, vision=None, text_cfg=text, decoder_cfg=None, embed_dim=width, **model):
+        config = {
+            "embed_dim": embed_dim,
+            "vision_cfg": {**VISION, **pooler, **(vision or {})},
+            "text_cfg": text_cfg,
+            "multimodal_cfg": {**decoder, **(decoder_cfg or {})},
+            "custom_text": True,
+            **model,
+        }
+        return Case("made-coca" + name, config, about, towers=COCA_TOWERS)
+
+    roberta = {
+        "hf_model_name": "made/coca", "hf_model_config": {"model_type": "roberta", "pad_token_id": 1, **BERT},
+        "hf_proj_type": "linear", "output_tokens": True, "context_length": 12, "vocab_size": 490,
+    }
+    return [
+        made("", "attentional pooling, appended class token, decoder"),
+        made(
+            "-patches", "the decoder sees the patches", {"attentional_pool": False, "width": width, "head_width": 16},
+            embed_dim=EMBED_DIM,
+        ),
+        made(
+            "-options", "QuickGELU, LayerScale, fields that are ignored, a padding id",
+            text_cfg={**text, "pad_id": 3, "ls_init_value": 0.1},
+            decoder_cfg={"ls_init_value": 0.1, "mlp_ratio": 2, "dim_head": 7, "n_queries": 9, "vocab_size": 77},
+            quick_gelu=True,
+        ),
+        made("-no-class", "tokens behind the text tower's norm", text_cfg={**text, "embed_cls": False}),
+        made("-bidirectional", "tokens that see what follows", text_cfg={**text, "no_causal_mask": True}),
+        made("-roberta", "a text tower of transformers", text_cfg=roberta),
+    ]
+
+
 def _resized() -> list[Case]:
     def image(name, about, size, **fields):
         return _made("resize-" + name, about, fields, options={"force_image_size": size})
@@ -391,4 +437,5 @@ def _resized() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Every case, small ones first."""
-    return _blocks() + _vision() + _text() + _hugging_face() + _resized() + resized() + published() + hugging_face()
+    made_up = _blocks() + _vision() + _text() + _hugging_face() + _coca() + _resized()
+    return made_up + resized() + published() + hugging_face() + coca()

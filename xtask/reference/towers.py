@@ -1,4 +1,4 @@
-"""Reference outputs of image and text towers with synthesised weights, one JSON file per case.
+"""Reference outputs of image and text towers and of decoders with synthesised weights, one JSON file per case.
 
     python towers.py --out conformance/towers [--only PATTERN] [--missing] [--threads N]
 
@@ -38,6 +38,8 @@ from cases import Case, all_cases, hf_config, marks_of, vocabulary_of
 
 IMAGES = 2
 PROBES = 8
+# Tokens of the vocabulary whose logits are kept.
+PICKED = 32
 FORMAT = 1
 
 
@@ -73,6 +75,8 @@ def tower_of(name: str) -> str | None:
     """The tower that a parameter of the model belongs to."""
     if name in ("logit_scale", "logit_bias"):
         return None
+    if name.startswith("text_decoder."):
+        return "decoder"
     return "image" if name.startswith("visual.") else "text"
 
 
@@ -104,7 +108,7 @@ def release(model: nn.Module, dims: dict[str, list[int]]) -> None:
 
 
 # The last components of the names of lists of blocks.
-BLOCK_LISTS = ("resblocks", "blocks")
+BLOCK_LISTS = ("resblocks", "blocks", "cross_attn")
 # Those of Hugging Face towers, by the kind of model.
 HUGGING_FACE_LISTS = {"bert": "layer", "roberta": "layer", "xlm-roberta": "layer", "mt5": "block", "m2m_100": "layers"}
 
@@ -117,7 +121,7 @@ def block_lists(root: nn.Module) -> dict[str, list[tuple[str, nn.Module]]]:
         parent, _, last = name.rpartition(".")
         wanted = BLOCK_LISTS
         for text, kind in kinds.items():
-            if name.startswith(text):
+            if name.startswith(text + "."):
                 wanted = (HUGGING_FACE_LISTS[kind],)
         if last.isdigit() and parent.rpartition(".")[2] in wanted:
             lists.setdefault(parent, []).append((name, module))
@@ -136,14 +140,25 @@ def materialise(model: nn.Module, tower: str, stored: dict[str, list[int]]) -> N
         block.register_forward_pre_hook(lambda block, _: compute_tables(block))
         block.register_forward_hook(lambda *_, own=own: release(model, own), always_call=True)
     fill(model, dims, stored)
-    # Masks and tables aren't parameters; they are computed when the model is built.
+    compute_buffers(model, tower)
+
+
+def compute_buffers(model: nn.Module, tower: str) -> None:
+    """Masks and tables aren't parameters; they are computed when the model is built."""
     if tower == "image":
         compute_tables(model.visual)
+    if tower == "decoder":
+        model.text_decoder.attn_mask = causal_mask(model.text_decoder.context_length)
+        return
     text = getattr(model, "text", model)
     if isinstance(text, HFTextEncoder):
         compute_text_tables(text)
     elif tower == "text" and text.attn_mask is not None:
-        text.attn_mask = torch.full(text.attn_mask.shape, float("-inf")).triu_(1)
+        text.attn_mask = causal_mask(len(text.attn_mask))
+
+
+def causal_mask(length: int) -> torch.Tensor:
+    return torch.full((length, length), float("-inf")).triu_(1)
 
 
 def compute_tables(root: nn.Module) -> None:
@@ -367,7 +382,7 @@ def run_image(model: nn.Module, case: Case) -> dict:
     pixels = torch.from_numpy(synth.image(dims))
     if case.name in STAGES:
         recorder.attention(visual)
-    output = model.encode_image(pixels)
+    output = model.encode_image(pixels, normalize=False)
     entry = result({"dims": dims}, output, recorder)
     if case.name in STAGES:
         entry["stages"] = stages(model, "image", pixels)
@@ -408,7 +423,7 @@ def run_text(model: nn.Module, case: Case) -> dict:
     recorder.blocks(text.transformer, "transformer.", visible, last)
     if case.name in STAGES:
         recorder.attention(text)
-    output = model.encode_text(torch.from_numpy(ids))
+    output = model.encode_text(torch.from_numpy(ids), normalize=False)
     entry = result({"ids": ids.tolist()}, output, recorder)
     if case.name in STAGES:
         entry["stages"] = stages(model, "text", torch.from_numpy(ids))
@@ -434,8 +449,34 @@ def run_hugging_face(model: nn.Module, case: Case) -> dict:
     for index in sorted({0, (len(blocks) - 1) // 2, len(blocks) - 1}):
         name, block = blocks[index]
         recorder.after(block, name.removeprefix("text."), last if index == len(blocks) - 1 else visible, first)
-    output = model.encode_text(torch.from_numpy(ids))
+    output = model.encode_text(torch.from_numpy(ids), normalize=False)
     return result({"ids": ids.tolist()}, output, recorder)
+
+
+def run_caption(case: Case) -> dict:
+    """Logits of what follows each token of a text about an image, of some tokens of the vocabulary."""
+    model = build(case, case.options)
+    info = summary(model, "decoder", case.made_up)
+    for tower in ("image", "text", "decoder"):
+        materialise(model, tower, {})
+    dims = [IMAGES, 3, *to_2tuple(model.visual.image_size)]
+    ids = token_ids(case, min(model.context_length, case.model_cfg["text_cfg"].get("context_length", 77)))
+    vocabulary = model.text_decoder.text_projection.shape[1]
+    picked = sorted(set((synth.hash32("logits", 0, PICKED) % np.uint32(vocabulary)).tolist()))
+    images = [row % IMAGES for row in range(len(ids))]
+    # Padding of Hugging Face towers is masked, so it needs no place in the sequence.
+    hidden = model.text.config.pad_token_id if isinstance(model.text, HFTextEncoder) else None
+    lengths = [ids.shape[1] - 1 if hidden is None else int((row != hidden).sum()) - 1 for row in ids]
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(synth.image(dims))[images], torch.from_numpy(ids))["logits"]
+    return {
+        "parameters": info,
+        "input": {"dims": dims, "images": images, "ids": ids.tolist()},
+        "lengths": lengths,
+        "picked": picked,
+        "logits": packed(logits[:, :, picked]),
+        "best": logits.argmax(-1).tolist(),
+    }
 
 
 def result(inputs: dict, output, recorder: Recorder) -> dict:
@@ -488,6 +529,9 @@ def run(case: Case) -> dict:
         table = get_2d_sincos_pos_embed(visual.conv1.out_channels, visual.grid_size[0], cls_token=True)
         entry["initial_positional_embedding"] = packed(torch.from_numpy(table).float())
     for tower in case.towers:
+        if tower == "caption":
+            entry[tower] = run_caption(case)
+            continue
         info = summary(model, tower, case.made_up)
         materialise(model, tower, stored)
         with torch.inference_mode():
@@ -536,7 +580,7 @@ def main() -> None:
         start = time.monotonic()
         entry = run(case)
         path.write_text(lines(entry, 3) + "\n")
-        cosines = {tower: round(similarity(entry[tower]), 3) for tower in case.towers}
+        cosines = {tower: round(similarity(entry[tower]), 3) for tower in case.towers if tower != "caption"}
         print(f"{case.name}: {time.monotonic() - start:.1f} s, highest cosine between inputs {cosines}", flush=True)
 
 

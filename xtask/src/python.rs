@@ -150,6 +150,17 @@ impl Environment {
     }
 }
 
+/// The folder of the releases in which the reference's generation runs, installed if they aren't yet. They have to be found
+/// before those of the reference's environment.
+///
+/// # Errors
+/// As [`Environment::install`].
+pub fn generation_packages() -> Result<PathBuf> {
+    let releases = Environment::new("generation-venv");
+    releases.install(&Requirements::new("generation.txt").without_dependencies())?;
+    releases.packages().context("packages of the environment")
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors

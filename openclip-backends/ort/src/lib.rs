@@ -6,6 +6,7 @@
 //! run on ONNX Runtime, which is loaded while the program runs.
 
 mod attributes;
+mod captions;
 mod compose;
 mod graph;
 mod model;
@@ -16,6 +17,7 @@ mod recorder;
 pub mod runtime;
 mod values;
 
+pub use captions::{CaptionGraph, record_captions};
 pub use graph::Value;
 pub use model::{OnnxModel, WeightStorage};
 use openclip_core::{

@@ -48,6 +48,24 @@ impl<B: Backend> AttentionContext<'_, B> {
     pub const NONE: Self = Self { bias: None, rotary: None, longest: 0 };
 }
 
+/// What attention looks at: keys and values of tokens, `[N, L, width]` each.
+#[derive(Clone, Debug)]
+pub struct KeyValues<T> {
+    /// The keys.
+    pub keys: T,
+    /// The values.
+    pub values: T,
+}
+
+/// Tokens that came behind others, after a stack of blocks.
+#[derive(Clone, Debug)]
+pub struct Extended<T> {
+    /// The new tokens' output, `[N, S, ..]`.
+    pub output: T,
+    /// Keys and values of all tokens, block by block.
+    pub known: Vec<KeyValues<T>>,
+}
+
 /// Self-attention: one product for queries, keys and values, attention, an output projection.
 pub struct SelfAttention<B: Backend> {
     spec: AttentionSpec,
@@ -142,30 +160,8 @@ impl<B: Backend> SelfAttention<B> {
         x: &B::Tensor,
         context: &AttentionContext<'_, B>,
     ) -> Result<B::Tensor> {
-        let [q, k, _] = self.project(backend, x, context)?;
+        let [q, k, _] = self.project(backend, x, context.rotary)?;
         composed::attention_weights(backend, &q, &k, &self.spec, context.bias, context.longest)
-    }
-
-    /// Queries, keys and values `[N, L, heads*E]` of `x [N, L, width]`.
-    fn project(
-        &self,
-        backend: &B,
-        x: &B::Tensor,
-        context: &AttentionContext<'_, B>,
-    ) -> Result<[B::Tensor; 3]> {
-        let packed = backend.linear(x, &self.in_proj)?;
-        let [mut q, mut k, v] = composed::split_packed(backend, &packed)?;
-        if let Some([norm_q, norm_k]) = &self.qk_norm {
-            let by_head = |x: &B::Tensor, norm: &B::Norm| {
-                let split = backend.rearrange(x, Rearrange::SplitLast { parts: self.spec.heads })?;
-                backend.rearrange(&backend.norm(&split, norm)?, Rearrange::MergeLast)
-            };
-            (q, k) = (by_head(&q, norm_q)?, by_head(&k, norm_k)?);
-        }
-        if let Some(rotary) = context.rotary {
-            (q, k) = (rotary.forward(backend, &q)?, rotary.forward(backend, &k)?);
-        }
-        Ok([q, k, v])
     }
 
     /// # Shapes
@@ -180,7 +176,7 @@ impl<B: Backend> SelfAttention<B> {
         context: &AttentionContext<'_, B>,
         keep: &Keep<B::Tensor>,
     ) -> Result<B::Tensor> {
-        let [mut q, k, v] = self.project(backend, x, context)?;
+        let [mut q, k, v] = self.project(backend, x, context.rotary)?;
         // Queries that nothing is masked for can be left out before attention, others only after it.
         let masked = self.spec.causal || context.bias.is_some();
         if !masked {
@@ -190,6 +186,54 @@ impl<B: Backend> SelfAttention<B> {
         if masked {
             x = keep.apply(backend, x)?;
         }
+        self.merge(backend, x)
+    }
+
+    /// Attention of tokens that come behind others. `past` are keys and values of those; `bias` alone says who sees whom. Gives
+    /// keys and values of all tokens beside the output.
+    ///
+    /// # Shapes
+    /// `x [N, S, width] -> [N, S, width]`, `past [N, P, width] -> [N, P + S, width]`; `bias` broadcasts to
+    /// `[N, heads, S, P + S]`.
+    ///
+    /// # Errors
+    /// As [`Backend`]'s methods.
+    pub fn extend(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        past: Option<&KeyValues<B::Tensor>>,
+        bias: &B::Tensor,
+    ) -> Result<(B::Tensor, KeyValues<B::Tensor>)> {
+        let [q, mut keys, mut values] = self.project(backend, x, None)?;
+        if let Some(past) = past {
+            keys = backend.cat(&[&past.keys, &keys], 1)?;
+            values = backend.cat(&[&past.values, &values], 1)?;
+        }
+        let spec = self.spec.causal(false);
+        let attended = backend.attention(&q, &keys, &values, &spec, Some(bias))?;
+        Ok((self.merge(backend, attended)?, KeyValues { keys, values }))
+    }
+
+    /// Queries, keys and values of `x [N, L, width]`.
+    fn project(&self, backend: &B, x: &B::Tensor, rotary: Option<&Rotary<B>>) -> Result<[B::Tensor; 3]> {
+        let packed = backend.linear(x, &self.in_proj)?;
+        let [mut q, mut k, v] = composed::split_packed(backend, &packed)?;
+        if let Some([norm_q, norm_k]) = &self.qk_norm {
+            let by_head = |x: &B::Tensor, norm: &B::Norm| {
+                let split = backend.rearrange(x, Rearrange::SplitLast { parts: self.spec.heads })?;
+                backend.rearrange(&backend.norm(&split, norm)?, Rearrange::MergeLast)
+            };
+            (q, k) = (by_head(&q, norm_q)?, by_head(&k, norm_k)?);
+        }
+        if let Some(rotary) = rotary {
+            (q, k) = (rotary.forward(backend, &q)?, rotary.forward(backend, &k)?);
+        }
+        Ok([q, k, v])
+    }
+
+    /// What follows attention: `x [N, L, heads*E] -> [N, L, width]`.
+    fn merge(&self, backend: &B, mut x: B::Tensor) -> Result<B::Tensor> {
         if let Some(head_scale) = &self.head_scale {
             let split = backend.rearrange(&x, Rearrange::SplitLast { parts: self.spec.heads })?;
             let scale = backend.rearrange(head_scale, Rearrange::Squeeze(1))?;

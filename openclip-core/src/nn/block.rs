@@ -4,13 +4,11 @@
 //! for are absent.
 
 use super::{
-    AttentionContext, BlockNames, BranchNames, Keep, Mlp, MlpSpec, NormOptions, SelfAttention,
+    AttentionContext, BlockNames, Extended, Keep, KeyValues, MlpSpec, NormOptions, SelfAttention,
     SelfAttentionSpec,
+    branch::{Branch, MlpBranch},
 };
-use crate::{
-    Backend, Error, Result, Taps, Weights,
-    backend::{Activation, BinaryOp},
-};
+use crate::{Backend, Error, Result, Taps, Weights, backend::Activation};
 
 /// What a block consists of.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,73 +144,7 @@ pub struct ResidualAttentionBlock<B: Backend> {
     attention_map: String,
     attn_branch: Branch<B>,
     attn: SelfAttention<B>,
-    mlp_branch: Branch<B>,
-    mlp: Mlp<B>,
-}
-
-/// What surrounds a residual branch.
-struct Branch<B: Backend> {
-    before: Option<B::Norm>,
-    after: Option<B::Norm>,
-    /// LayerScale behind `after`; elsewhere it is part of the branch's last layer.
-    scale: Option<B::Tensor>,
-    sum: Option<B::Norm>,
-}
-
-impl<B: Backend> Branch<B> {
-    /// `after` is the name of a further norm. Returns the parameter that the branch's last layer has to be multiplied by, too.
-    fn new(
-        backend: &B,
-        block: &Weights,
-        names: &BranchNames,
-        spec: &BlockSpec,
-        after: Option<&str>,
-    ) -> Result<(Self, Option<&'static str>)> {
-        let SelfAttentionSpec { width, norm, .. } = spec.attention;
-        let prepare = |name: &str| backend.prepare_norm(&block.scope(name), &norm.spec(width)).map(Some);
-        let at = |place: NormPlace| match spec.norm_place == place {
-            true => prepare(names.norm),
-            false => Ok(None),
-        };
-        let after = match after {
-            Some(name) => prepare(name)?,
-            None => at(NormPlace::AfterBranch)?,
-        };
-        let scale = spec.layer_scale.then_some(names.scale);
-        let (folded, apart) = if after.is_some() { (None, scale) } else { (scale, None) };
-        let branch = Self {
-            before: at(NormPlace::Before)?,
-            after,
-            scale: apart.map(|name| backend.param(block, name, &[width])).transpose()?,
-            sum: at(NormPlace::AfterSum)?,
-        };
-        Ok((branch, folded))
-    }
-
-    /// The norm before the branch, where it is the only one.
-    fn only_before(&self) -> Option<&B::Norm> {
-        self.before.as_ref().filter(|_| self.after.is_none() && self.sum.is_none())
-    }
-
-    /// What enters the branch.
-    fn enter(&self, backend: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        self.before.as_ref().map_or_else(|| Ok(x.clone()), |norm| backend.norm(x, norm))
-    }
-
-    /// The sum of `x` and the branch's output.
-    fn leave(&self, backend: &B, x: &B::Tensor, mut branch: B::Tensor) -> Result<B::Tensor> {
-        if let Some(norm) = &self.after {
-            branch = backend.norm(&branch, norm)?;
-        }
-        if let Some(scale) = &self.scale {
-            branch = backend.binary(BinaryOp::Mul, &branch, scale)?;
-        }
-        let sum = backend.binary(BinaryOp::Add, x, &branch)?;
-        match &self.sum {
-            Some(norm) => backend.norm(&sum, norm),
-            None => Ok(sum),
-        }
-    }
+    mlp: MlpBranch<B>,
 }
 
 impl<B: Backend> ResidualAttentionBlock<B> {
@@ -221,19 +153,16 @@ impl<B: Backend> ResidualAttentionBlock<B> {
     /// # Errors
     /// [`Error::Weights`].
     pub fn new(backend: &B, w: &Weights, spec: &BlockSpec) -> Result<Self> {
-        let SelfAttentionSpec { width, norm, .. } = spec.attention;
-        let [attention, mlp] = [&spec.names.attention, &spec.names.mlp];
+        let attention = &spec.names.attention;
         let after_attn = spec.scale_attn.then_some("ln_attn");
         let (attn_branch, attn_scale) = Branch::new(backend, w, attention, spec, after_attn)?;
         let attn = SelfAttention::new(backend, w, attention.scope, &spec.attention, attn_scale)?;
-        let (mlp_branch, mlp_scale) = Branch::new(backend, w, mlp, spec, None)?;
         Ok(Self {
             name: w.scope_name().to_owned(),
             attention_map: w.path("attn.weights"),
             attn_branch,
             attn,
-            mlp_branch,
-            mlp: Mlp::new(backend, w, mlp.scope, width, &spec.mlp, &norm, mlp_scale)?,
+            mlp: MlpBranch::new(backend, w, spec)?,
         })
     }
 
@@ -255,7 +184,7 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         let map = || self.attn.weights(backend, &self.attn_branch.enter(backend, &x)?, context);
         taps.offer_attention(&self.attention_map, map)?;
         let x = self.attend(backend, x, context, keep)?;
-        let x = self.transform(backend, x)?;
+        let x = self.mlp.forward(backend, x)?;
         taps.offer(&self.name, &x);
         taps.offer_stage(&self.name, &x);
         Ok(x)
@@ -277,14 +206,25 @@ impl<B: Backend> ResidualAttentionBlock<B> {
         self.attn_branch.leave(backend, &keep.apply(backend, x)?, branch)
     }
 
-    fn transform(&self, backend: &B, x: B::Tensor) -> Result<B::Tensor> {
-        if let Some(norm) = self.mlp_branch.only_before()
-            && let Some(whole) = self.mlp.forward_residual(backend, &x, norm)
-        {
-            return whole;
-        }
-        let branch = self.mlp.forward(backend, &self.mlp_branch.enter(backend, &x)?)?;
-        self.mlp_branch.leave(backend, &x, branch)
+    /// As [`forward`](Self::forward) of all tokens, where `x` are tokens that come behind others: `past` are keys and values of
+    /// those, and `bias` says who sees whom. Gives keys and values of all of them beside the output.
+    ///
+    /// # Shapes
+    /// `x [N, S, width] -> [N, S, width]`; `bias` broadcasts to `[N, heads, S, P + S]`.
+    ///
+    /// # Errors
+    /// As [`Backend`]'s methods.
+    pub fn extend(
+        &self,
+        backend: &B,
+        x: B::Tensor,
+        past: Option<&KeyValues<B::Tensor>>,
+        bias: &B::Tensor,
+    ) -> Result<(B::Tensor, KeyValues<B::Tensor>)> {
+        let entered = self.attn_branch.enter(backend, &x)?;
+        let (branch, known) = self.attn.extend(backend, &entered, past, bias)?;
+        let x = self.attn_branch.leave(backend, &x, branch)?;
+        Ok((self.mlp.forward(backend, x)?, known))
     }
 }
 
@@ -337,5 +277,26 @@ impl<B: Backend> Transformer<B> {
         let Some((last, others)) = self.blocks.split_last() else { return keep.apply(backend, x) };
         let x = others.iter().try_fold(x, |x, block| block.forward(backend, x, context, &Keep::All, taps))?;
         last.forward(backend, x, context, keep, taps)
+    }
+
+    /// The blocks' [`extend`](ResidualAttentionBlock::extend), one after another; `past` has an entry for each block, or none
+    /// where no tokens came before.
+    ///
+    /// # Errors
+    /// As [`Backend`]'s methods.
+    pub fn extend(
+        &self,
+        backend: &B,
+        mut x: B::Tensor,
+        past: &[KeyValues<B::Tensor>],
+        bias: &B::Tensor,
+    ) -> Result<Extended<B::Tensor>> {
+        let mut known = Vec::with_capacity(self.blocks.len());
+        for (index, block) in self.blocks.iter().enumerate() {
+            let (output, block_known) = block.extend(backend, x, past.get(index), bias)?;
+            x = output;
+            known.push(block_known);
+        }
+        Ok(Extended { output: x, known })
     }
 }

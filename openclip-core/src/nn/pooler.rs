@@ -1,10 +1,7 @@
 //! Attentional pooling (CoCa, Yu et al., 2022): learned queries that attend to the tokens.
 
-use super::NormOptions;
-use crate::{
-    Backend, Error, Result, Taps, Weights,
-    backend::{AttentionSpec, LinearSpec, Rearrange, composed},
-};
+use super::{CrossAttention, CrossAttentionSpec, NormOptions};
+use crate::{Backend, Error, Result, Taps, Weights, backend::Rearrange};
 
 /// What attentional pooling consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +18,10 @@ pub struct AttentionalPoolerSpec {
 
 /// Attentional pooling: `query [queries, width]`, `ln_q`, `ln_k`, `attn`. Its norms don't follow the tower's options.
 pub struct AttentionalPooler<B: Backend> {
-    attention: AttentionSpec,
-    attention_map: String,
     query: B::Tensor,
     ln_q: B::Norm,
     ln_k: B::Norm,
-    q_proj: B::Linear,
-    k_proj: B::Linear,
-    v_proj: B::Linear,
-    out_proj: B::Linear,
+    attn: CrossAttention<B>,
 }
 
 impl<B: Backend> AttentionalPooler<B> {
@@ -45,27 +37,12 @@ impl<B: Backend> AttentionalPooler<B> {
             return Err(Error::config("vision_cfg", message));
         }
         let norms = NormOptions::default();
-        let attn = w.scope("attn");
-        let packed = context_width == width;
-        let input = |index: usize, name: &str, in_features: usize| {
-            let (rows, total) = (index * width..(index + 1) * width, 3 * width);
-            let spec = LinearSpec::new(in_features, width);
-            let spec = match packed {
-                true => spec.named("in_proj_weight", Some("in_proj_bias")).weight_rows(rows.clone(), total),
-                false => spec.named(name, Some("in_proj_bias")),
-            };
-            backend.prepare_linear(&attn, &spec.bias_rows(rows, total))
-        };
+        let attn = CrossAttentionSpec { width, context_width, heads };
         Ok(Self {
-            attention: AttentionSpec::new(heads, width / heads),
-            attention_map: w.path("attn.weights"),
             query: backend.param(w, "query", &[queries, width])?,
             ln_q: backend.prepare_norm(&w.scope("ln_q"), &norms.spec(width))?,
             ln_k: backend.prepare_norm(&w.scope("ln_k"), &norms.spec(context_width))?,
-            q_proj: input(0, "q_proj_weight", width)?,
-            k_proj: input(1, "k_proj_weight", context_width)?,
-            v_proj: input(2, "v_proj_weight", context_width)?,
-            out_proj: backend.prepare_linear(&attn.scope("out_proj"), &LinearSpec::new(width, width))?,
+            attn: CrossAttention::new(backend, w, "attn", &attn, None)?,
         })
     }
 
@@ -77,15 +54,10 @@ impl<B: Backend> AttentionalPooler<B> {
     /// # Errors
     /// As [`Backend`]'s methods.
     pub fn forward(&self, backend: &B, x: &B::Tensor, taps: &mut Taps<B::Tensor>) -> Result<B::Tensor> {
-        let x = backend.norm(x, &self.ln_k)?;
-        let query = backend.linear(&backend.norm(&self.query, &self.ln_q)?, &self.q_proj)?;
-        let query = backend.expand_batch(&backend.rearrange(&query, Rearrange::Unsqueeze(0))?, &x)?;
-        let key = backend.linear(&x, &self.k_proj)?;
-        let value = backend.linear(&x, &self.v_proj)?;
-        taps.offer_attention(&self.attention_map, || {
-            composed::attention_weights(backend, &query, &key, &self.attention, None, 0)
-        })?;
-        let pooled = backend.attention(&query, &key, &value, &self.attention, None)?;
-        backend.linear(&pooled, &self.out_proj)
+        let context = self.attn.look(backend, &backend.norm(x, &self.ln_k)?)?;
+        let query = self.attn.ask(backend, &backend.norm(&self.query, &self.ln_q)?)?;
+        let query = backend.expand_batch(&backend.rearrange(&query, Rearrange::Unsqueeze(0))?, x)?;
+        self.attn.offer_weights(backend, &query, &context, taps)?;
+        self.attn.attend(backend, &query, &context)
     }
 }

@@ -164,6 +164,11 @@ impl TextTransformerConfig {
         self.proj_type != "none"
     }
 
+    /// Number of positions: those of a text, and one for the class token.
+    pub fn positions(&self) -> usize {
+        self.context_length + usize::from(self.embed_cls)
+    }
+
     /// How far into a text the tower looks. A class token at the end looks at everything.
     pub fn reach(&self) -> TextReach {
         match self.pool_type {

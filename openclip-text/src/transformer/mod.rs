@@ -9,7 +9,7 @@ use openclip_core::{
     Backend, Dim, Error, ExtraTokens, HostTensor, ModelConfig, Result, StageView, Taps, TextFamily, TextInfo,
     TextTower, TowerConfig, TowerOutput, Weights,
     backend::{BinaryOp, EmbeddingSpec, LinearSpec, Rearrange, TokenPosition},
-    nn::{AttentionContext, Keep, Transformer},
+    nn::{AttentionContext, Extended, Keep, KeyValues, Transformer},
 };
 pub use positions::resize_positions;
 
@@ -83,7 +83,7 @@ impl<B: Backend> TextTransformer<B> {
     pub fn new(backend: &B, config: &ModelConfig, w: &Weights) -> Result<Self> {
         let text = TextTransformerConfig::of(config)?;
         let width = text.width;
-        let positions = text.context_length + usize::from(text.embed_cls);
+        let positions = text.positions();
         let resizable = w.adapt("positional_embedding", move |stored| match stored.info.dims.as_slice() {
             [_, stored_width] if *stored_width == width => {
                 let table = HostTensor::new(stored.info.dims.clone(), stored.to_f32())?;
@@ -158,6 +158,34 @@ impl<B: Backend> TextTransformer<B> {
             TextPool::Eos => indexed(TokenPosition::First(self.eos_id)),
             TextPool::Last | TextPool::None => Ok(Keep::All),
         }
+    }
+
+    /// Tokens of a causal tower that come behind others, as the tower leaves them beside its embedding; a class token isn't
+    /// among them. `positions` picks each token's position by a one-hot row, `bias` alone says who sees whom, and `known` are
+    /// keys and values of the tokens before, block by block. Gives those of all tokens beside the output.
+    ///
+    /// # Shapes
+    /// Ids `[N, S]`, `positions [N, S, positions]`, `bias [N, 1, S, P + S]` to `[N, S, width]`.
+    ///
+    /// # Errors
+    /// As [`Backend`]'s methods.
+    pub fn extend(
+        &self,
+        backend: &B,
+        ids: &B::Tensor,
+        positions: &B::Tensor,
+        bias: &B::Tensor,
+        known: &[KeyValues<B::Tensor>],
+    ) -> Result<Extended<B::Tensor>> {
+        let table = backend.rearrange(&self.positional_embedding, Rearrange::Unsqueeze(0))?;
+        let positions = backend.matmul(positions, &backend.expand_batch(&table, positions)?)?;
+        let x = backend.binary(BinaryOp::Add, &backend.embed(ids, &self.token_embedding)?, &positions)?;
+        let Extended { output, known } = self.transformer.extend(backend, x, known, bias)?;
+        let output = match self.class {
+            Some(_) => output,
+            None => backend.norm(&output, &self.ln_final)?,
+        };
+        Ok(Extended { output, known })
     }
 
     /// The last token: `[N, L, width] -> [N, width]`.

@@ -1,13 +1,14 @@
-//! The families of towers that a model can be built from: the native ones, and whatever an application registers.
+//! The families of towers and captioners that a model can be built from: the native ones, and whatever an application registers.
 //!
 //! A family is generic over backends; here the generic methods become one method per backend that is compiled in, so
 //! that families can be kept in a list.
 
 use std::sync::Arc;
 
+use openclip_coca::CocaFamily;
 use openclip_core::{
-    Error, ImageEncoder, ImageFamily, ImageInfo, ModelConfig, Result, Taps, TextEncoder, TextFamily,
-    TextInfo, TowerConfig, Weights,
+    CaptionFamily, CaptionInfo, Captioner, Error, ImageEncoder, ImageFamily, ImageInfo, ModelConfig, Result,
+    Taps, TextEncoder, TextFamily, TextInfo, TowerConfig, Weights,
     backend::{OperationCounter, ShapeBackend, ShapeTensor},
 };
 use openclip_ort::{OnnxModel, RecordOptions};
@@ -194,11 +195,79 @@ impl<F: TextFamily> AnyTextFamily for F {
     }
 }
 
+/// A [`CaptionFamily`] that can be kept beside others. Implemented for every family.
+pub trait AnyCaptionFamily: Send + Sync {
+    /// See [`CaptionFamily::name`].
+    fn name(&self) -> &'static str;
+    /// See [`CaptionFamily::accepts`].
+    fn accepts(&self, config: &ModelConfig) -> bool;
+    /// See [`CaptionFamily::info`].
+    fn info(&self, config: &ModelConfig) -> Result<CaptionInfo>;
+    /// Asks `w` for every parameter of the model, without reading any.
+    fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()>;
+    /// Builds the model on the backend that `options` names.
+    fn captioner(
+        self: Arc<Self>,
+        config: &ModelConfig,
+        w: &Weights,
+        options: &BackendOptions,
+    ) -> Result<Box<dyn Captioner>>;
+}
+
+impl<F: CaptionFamily> AnyCaptionFamily for F {
+    fn name(&self) -> &'static str {
+        CaptionFamily::name(self)
+    }
+
+    fn accepts(&self, config: &ModelConfig) -> bool {
+        CaptionFamily::accepts(self, config)
+    }
+
+    fn info(&self, config: &ModelConfig) -> Result<CaptionInfo> {
+        CaptionFamily::info(self, config)
+    }
+
+    fn declare(&self, config: &ModelConfig, w: &Weights) -> Result<()> {
+        self.build(&ShapeBackend, config, w).map(drop)
+    }
+
+    fn captioner(
+        self: Arc<Self>,
+        config: &ModelConfig,
+        w: &Weights,
+        options: &BackendOptions,
+    ) -> Result<Box<dyn Captioner>> {
+        let info = CaptionFamily::info(&*self, config)?;
+        match options.kind {
+            #[cfg(feature = "candle")]
+            BackendKind::Candle => {
+                let (backend, tower) = options.on_candle(w, |backend| self.build(backend, config, w))?;
+                Ok(Box::new(openclip_core::EagerCaptioner::new(backend, tower, info)))
+            }
+            #[cfg(feature = "tch")]
+            BackendKind::Tch => {
+                let backend = options.tch()?;
+                let tower = self.build(&backend, config, w)?;
+                Ok(Box::new(openclip_core::EagerCaptioner::new(backend, tower, info)))
+            }
+            #[cfg(feature = "ort")]
+            BackendKind::Ort => {
+                let (config, w) = (config.clone(), w.clone());
+                let record = RecordOptions { precision: options.precision, taps: None };
+                let record = move |graph| openclip_ort::record_captions(&*self, &config, &w, graph, &record);
+                let captioner = openclip_ort::runtime::OrtCaptioner::recorded(record, info, &options.ort())?;
+                Ok(Box::new(captioner))
+            }
+        }
+    }
+}
+
 /// The families that models are built from. A family that is registered later is asked first.
 #[derive(Clone)]
 pub struct Families {
     image: Vec<Arc<dyn AnyImageFamily>>,
     text: Vec<Arc<dyn AnyTextFamily>>,
+    caption: Vec<Arc<dyn AnyCaptionFamily>>,
 }
 
 impl Default for Families {
@@ -210,6 +279,7 @@ impl Default for Families {
                 Arc::new(TimmFamily),
             ],
             text: vec![Arc::new(TextTransformerFamily), Arc::new(HuggingFaceTextFamily)],
+            caption: vec![Arc::new(CocaFamily)],
         }
     }
 }
@@ -223,6 +293,11 @@ impl Families {
     /// Adds a family of text towers.
     pub fn register_text(&mut self, family: impl TextFamily) {
         self.text.insert(0, Arc::new(family));
+    }
+
+    /// Adds a family of captioners.
+    pub fn register_caption(&mut self, family: impl CaptionFamily) {
+        self.caption.insert(0, Arc::new(family));
     }
 
     /// The family of `config`'s image tower.
@@ -243,6 +318,18 @@ impl Families {
         let cfg = &config.text_cfg;
         let found = self.text.iter().find(|family| family.accepts(cfg));
         found.ok_or_else(|| unknown("text_cfg", cfg, self.text.iter().map(|family| family.name())))
+    }
+
+    /// The family of `config`'s captioner.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the model writes no captions.
+    pub fn caption(&self, config: &ModelConfig) -> Result<&Arc<dyn AnyCaptionFamily>> {
+        self.caption.iter().find(|family| family.accepts(config)).ok_or_else(|| {
+            let message = "the model has no decoder: only CoCa models, whose configuration has a `multimodal_cfg`, \
+                           write captions";
+            Error::config("model_cfg", message)
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Building encoders: a configuration, weights and a backend become an [`ImageEncoder`] or a [`TextEncoder`].
+//! Building encoders: a configuration, weights and a backend become an [`ImageEncoder`], a [`TextEncoder`] or a
+//! [`Captioner`].
 //!
 //! Before a tower is built its parameters are compared with the checkpoint's header, so that everything that doesn't fit
 //! is reported at once and before a byte of weights is read.
@@ -19,10 +20,10 @@ use std::sync::Arc;
 use crate::Profile;
 pub use backend::{BackendKind, BackendOptions};
 pub use export::{OnnxOptions, export_onnx};
-pub use families::{AnyImageFamily, AnyTextFamily, Families};
+pub use families::{AnyCaptionFamily, AnyImageFamily, AnyTextFamily, Families};
 pub use onnx::{OnnxEncoder, onnx_image_encoder, onnx_text_encoder};
 use openclip_core::{
-    Error, ImageEncoder, ModelConfig, Result, TextEncoder, Weights,
+    Captioner, Error, ImageEncoder, ModelConfig, Result, TextEncoder, Weights,
     weights::{WeightSource, WeightsError},
 };
 pub use openclip_ort::{OnnxModel, RecordOptions, WeightStorage};
@@ -32,6 +33,10 @@ pub use quantize::{QuantizedModel, quantize};
 pub const IMAGE_SCOPE: &str = "visual";
 /// The scope of text towers.
 pub const TEXT_SCOPE: &str = "text";
+/// The scope of decoders that write captions.
+pub const DECODER_SCOPE: &str = "text_decoder";
+/// What models consist of that write captions.
+const CAPTION_SCOPES: [&str; 3] = [IMAGE_SCOPE, TEXT_SCOPE, DECODER_SCOPE];
 
 /// Builds the image tower of `config` from `source` and reads only that tower's tensors.
 ///
@@ -71,7 +76,7 @@ pub fn image_loader(
     options: &BackendOptions,
 ) -> Result<impl Fn() -> Result<Box<dyn ImageEncoder>> + Send + Sync + use<>> {
     let family = Arc::clone(families.image(config)?);
-    check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
+    check(source, &[IMAGE_SCOPE], |w| family.declare(config, &w.scope(IMAGE_SCOPE)))?;
     options.check()?;
     let (config, source, options) = (config.clone(), Arc::clone(source), options.clone());
     Ok(move || {
@@ -91,13 +96,43 @@ pub fn text_loader(
     options: &BackendOptions,
 ) -> Result<impl Fn() -> Result<Box<dyn TextEncoder>> + Send + Sync + use<>> {
     let family = Arc::clone(families.text(config)?);
-    check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
+    check(source, &[TEXT_SCOPE], |w| family.declare(config, &w.scope(TEXT_SCOPE)))?;
     options.check()?;
     let (config, source, options) = (config.clone(), Arc::clone(source), options.clone());
     Ok(move || {
         let weights = Weights::new(Arc::clone(&source)).scope(TEXT_SCOPE);
         Arc::clone(&family).encoder(&config, &weights, &options)
     })
+}
+
+/// Builds what writes captions of the model `config` from `source`: both towers and the decoder.
+///
+/// # Errors
+/// As [`image_encoder`], and [`Error::Config`] for a model that writes no captions.
+pub fn captioner(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+    options: &BackendOptions,
+) -> Result<Box<dyn Captioner>> {
+    caption_loader(families, config, source, options)?()
+}
+
+/// As [`image_loader`], for what writes captions.
+///
+/// # Errors
+/// As [`captioner`] and [`image_loader`].
+pub fn caption_loader(
+    families: &Families,
+    config: &ModelConfig,
+    source: &Arc<dyn WeightSource>,
+    options: &BackendOptions,
+) -> Result<impl Fn() -> Result<Box<dyn Captioner>> + Send + Sync + use<>> {
+    let family = Arc::clone(families.caption(config)?);
+    check(source, &CAPTION_SCOPES, |w| family.declare(config, w))?;
+    options.check()?;
+    let (config, source, options) = (config.clone(), Arc::clone(source), options.clone());
+    Ok(move || Arc::clone(&family).captioner(&config, &Weights::new(Arc::clone(&source)), &options))
 }
 
 /// Records the image tower of `config` as an ONNX graph with a dynamic batch size; `source` is read when it is saved.
@@ -111,7 +146,7 @@ pub fn record_image(
     options: &RecordOptions,
 ) -> Result<OnnxModel> {
     let family = families.image(config)?;
-    check(source, IMAGE_SCOPE, |w| family.declare(config, w))?;
+    check(source, &[IMAGE_SCOPE], |w| family.declare(config, &w.scope(IMAGE_SCOPE)))?;
     family.record(config, &Weights::new(Arc::clone(source)).scope(IMAGE_SCOPE), options)
 }
 
@@ -127,19 +162,19 @@ pub fn record_text(
     options: &RecordOptions,
 ) -> Result<OnnxModel> {
     let family = families.text(config)?;
-    check(source, TEXT_SCOPE, |w| family.declare(config, w))?;
+    check(source, &[TEXT_SCOPE], |w| family.declare(config, &w.scope(TEXT_SCOPE)))?;
     family.record(config, &Weights::new(Arc::clone(source)).scope(TEXT_SCOPE), options)
 }
 
-/// Compares a tower with a checkpoint's header. Returns the account of what the tower asked for.
+/// Compares what stands below `scopes` with a checkpoint's header. Returns the account of what `declare` asked for.
 fn check(
     source: &Arc<dyn WeightSource>,
-    scope: &str,
+    scopes: &[&str],
     declare: impl FnOnce(&Weights) -> Result<()>,
 ) -> Result<Weights> {
     let survey = Weights::survey(Arc::clone(source));
-    declare(&survey.scope(scope))?;
-    let report = survey.report(&[scope]);
+    declare(&survey)?;
+    let report = survey.report(scopes);
     if !report.is_complete() {
         return Err(WeightsError::Incompatible { origin: source.origin(), report: Box::new(report) }.into());
     }
@@ -215,7 +250,7 @@ pub fn profile(families: &Families, config: &ModelConfig) -> Result<Profile> {
     })
 }
 
-/// Every parameter of `config`'s towers with its dimensions, image tower first.
+/// Every parameter of `config`'s towers with its dimensions: image tower, text tower, decoder.
 ///
 /// # Errors
 /// [`Error::Config`].
@@ -224,5 +259,8 @@ pub fn parameters(families: &Families, config: &ModelConfig) -> Result<Vec<(Stri
     let weights = Weights::survey(any);
     families.image(config)?.declare(config, &weights.scope(IMAGE_SCOPE))?;
     families.text(config)?.declare(config, &weights.scope(TEXT_SCOPE))?;
+    if let Ok(caption) = families.caption(config) {
+        caption.declare(config, &weights)?;
+    }
     Ok(weights.requests())
 }

@@ -17,7 +17,7 @@ use openclip_core::{
     },
 };
 
-use super::{Families, IMAGE_SCOPE, TEXT_SCOPE, check, logit_parameters};
+use super::{CAPTION_SCOPES, Families, IMAGE_SCOPE, TEXT_SCOPE, check, logit_parameters};
 use crate::resolve::{CONFIG_FILE, find_checkpoint};
 
 /// The file that the weights are written into.
@@ -66,10 +66,14 @@ pub fn quantize(
     }
     logit_parameters(model_cfg, source)?;
     let (image, text) = (families.image(model_cfg)?, families.text(model_cfg)?);
-    let surveys = [
-        check(source, IMAGE_SCOPE, |w| image.declare(model_cfg, w))?,
-        check(source, TEXT_SCOPE, |w| text.declare(model_cfg, w))?,
+    let mut surveys = vec![
+        check(source, &[IMAGE_SCOPE], |w| image.declare(model_cfg, &w.scope(IMAGE_SCOPE)))?,
+        check(source, &[TEXT_SCOPE], |w| text.declare(model_cfg, &w.scope(TEXT_SCOPE)))?,
     ];
+    if let Ok(caption) = families.caption(model_cfg) {
+        // What writes captions has both towers in it.
+        surveys = vec![check(source, &CAPTION_SCOPES, |w| caption.declare(model_cfg, w))?];
+    }
     let mut written = QuantizedModel { files: Vec::new(), source_bytes: 0, f32_bytes: 0, bytes: 0 };
     let mut tensors = Vec::new();
     let mut add = |name: &str, dims: &[usize], axis: Option<ChannelAxis>| -> Result<()> {

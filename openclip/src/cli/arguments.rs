@@ -4,6 +4,7 @@ use std::{env, path::PathBuf};
 
 use crate::{
     BackendKind, ClipBuilder, DeviceSpec, Indices, Precision, PreprocessOverrides,
+    coca::{GenerationOptions, Method},
     vision::preprocess,
     zoo::{
         build::BackendOptions,
@@ -15,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::{Program, outcome::UsageError, progress};
 
-/// Embed, classify and compare images and texts with OpenCLIP models.
+/// Embed, classify, caption and compare images and texts with OpenCLIP models.
 #[derive(Parser)]
 #[command(name = "openclip", version, about, max_term_width = 100)]
 pub struct Arguments {
@@ -35,6 +36,8 @@ pub enum Command {
     Pull(Pull),
     /// Say which labels fit images best
     Classify(Classify),
+    /// Describe images in words, with a CoCa model
+    Caption(Caption),
     /// Turn images or texts into vectors
     Embed(Embed),
     /// Look inside a model: what its stages compute of an image or a text, and what it attends to
@@ -348,6 +351,84 @@ pub struct Classify {
     pub model: ModelArguments,
 }
 
+/// Describe images in words, with a CoCa model.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  openclip caption cat.jpg --model coca_ViT-B-32 --pretrained mscoco_finetuned_laion2b_s13b_b90k
+  openclip caption photos/ --model coca_ViT-L-14 --pretrained mscoco_finetuned_laion2b_s13b_b90k \\
+      --generation top_p --top-p 0.9 --seed 1 --json
+  openclip caption cat.jpg --score captions.txt --model coca_ViT-L-14 --pretrained laion2b_s13b_b90k")]
+pub struct Caption {
+    #[command(flatten)]
+    pub images: ImageArguments,
+    #[command(flatten)]
+    pub generation: GenerationArguments,
+    /// Instead of writing captions, print the perplexity of each line of a file as a caption, best first
+    #[arg(long, value_name = "FILE")]
+    pub score: Option<PathBuf>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// How captions are generated, with the defaults of the reference.
+#[derive(Args)]
+pub struct GenerationArguments {
+    /// How tokens are chosen: the best of several texts, or drawn from the likeliest tokens
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t = GenerationMethod::BeamSearch)]
+    pub generation: GenerationMethod,
+    /// Texts that beam search keeps
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub num_beams: usize,
+    /// Groups of beams that don't compete with each other; it has to divide the number of beams
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub num_beam_groups: usize,
+    /// Draw from so many tokens; 1 always takes the likeliest
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub top_k: usize,
+    /// Draw from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 0.1, allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// Divides the logits before a token is drawn: above 1 for more variety
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub temperature: f32,
+    /// Makes tokens less likely that the text has already: above 1
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub repetition_penalty: f32,
+    /// Tokens at most, start token and prompt included
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub seq_len: usize,
+    /// Tokens before a text may end
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub min_seq_len: usize,
+    /// Tokens that sampling looks back at
+    #[arg(long, value_name = "N", default_value_t = 77)]
+    pub max_seq_len: usize,
+    /// Pad the tokens to --seq-len
+    #[arg(long)]
+    pub fixed_output_length: bool,
+    /// What sampling is deterministic in
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// A text that the captions go on from
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+}
+
+/// How tokens are chosen, by the reference's names.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum GenerationMethod {
+    /// The best of several texts.
+    BeamSearch,
+    /// Drawn from a number of the likeliest tokens.
+    TopK,
+    /// Drawn from the likeliest tokens that together have a probability.
+    TopP,
+}
+
 /// A known set of prompt templates.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Templates {
@@ -535,6 +616,34 @@ pub struct Demo {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+impl GenerationArguments {
+    /// The options, without the prompt. Values of methods that aren't used have to make sense, too.
+    pub fn options(&self) -> Result<GenerationOptions> {
+        let &Self { num_beams, num_beam_groups, top_k, top_p, .. } = self;
+        let beams = Method::BeamSearch { num_beams, num_beam_groups };
+        let (drawn_k, drawn_p) = (Method::TopK { top_k }, Method::TopP { top_p });
+        let with = |method| GenerationOptions {
+            method,
+            seq_len: self.seq_len,
+            min_seq_len: self.min_seq_len,
+            max_seq_len: self.max_seq_len,
+            temperature: self.temperature,
+            repetition_penalty: self.repetition_penalty,
+            fixed_output_length: self.fixed_output_length,
+            seed: self.seed,
+            ..GenerationOptions::default()
+        };
+        for method in [beams, drawn_k, drawn_p] {
+            with(method).check().map_err(UsageError::of_option)?;
+        }
+        Ok(with(match self.generation {
+            GenerationMethod::BeamSearch => beams,
+            GenerationMethod::TopK => drawn_k,
+            GenerationMethod::TopP => drawn_p,
+        }))
+    }
 }
 
 impl Classify {

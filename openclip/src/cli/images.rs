@@ -101,28 +101,9 @@ pub fn embed(
     program: &Program,
     mut each: impl FnMut(&Input, Result<&[f32], String>) -> Result<()>,
 ) -> Result<usize> {
-    let options = LoaderOptions::default()
-        .with_batch_size(model.batch_size)
-        .with_threads(model.loader_threads())
-        .with_decode(DecodeOptions::default().with_fast(images.fast_decode));
-    let readable = inputs.iter().filter(|input| input.error.is_none());
-    let paths: Vec<PathBuf> = readable.map(|input| input.path.clone()).collect();
-    let loader = BatchLoader::new(clip.preprocessor()?.clone(), paths, options);
     let encoder = clip.image_encoder()?;
-    let bar = progress::count(inputs.len(), "images", program.quiet);
-
-    let mut failed = 0;
-    let mut finished = |input: &Input, result: Result<&[f32], String>| {
-        if let Err(reason) = &result {
-            failed += 1;
-            bar.suspend(|| eprintln!("error: {reason}"));
-        }
-        bar.inc(1);
-        each(input, result)
-    };
-    let mut waiting: VecDeque<&Input> = inputs.iter().collect();
-    for batch in loader {
-        let embeddings: HostTensor = encoder.encode(&batch.pixels)?;
+    let embed = |pixels: &HostTensor| {
+        let embeddings = encoder.encode(pixels)?;
         let width: usize = embeddings.dims().iter().skip(1).product();
         // Without pooling a tower gives an embedding per token, which can be neither written as a row nor compared.
         anyhow::ensure!(
@@ -131,17 +112,56 @@ pub fn embed(
             clip.name(),
             embeddings.dims()
         );
-        let rows: Vec<&[f32]> = embeddings.rows().collect();
-        for item in &batch.items {
+        Ok(embeddings.rows().map(<[f32]>::to_vec).collect())
+    };
+    run(clip, inputs, images, model, program, embed, |input, row| {
+        each(input, row.as_deref().map_err(Clone::clone))
+    })
+}
+
+/// Runs `inputs` through `batch`, which gives something for each image of `[N, 3, H, W]`, while the next batch is being
+/// prepared, and hands what there is for each input, or the reason why there is nothing, to `each`, in order. Returns how
+/// many failed.
+pub fn run<T: Clone>(
+    clip: &Clip,
+    inputs: &[Input],
+    images: &ImageArguments,
+    model: &ModelArguments,
+    program: &Program,
+    mut batch: impl FnMut(&HostTensor) -> Result<Vec<T>>,
+    mut each: impl FnMut(&Input, Result<T, String>) -> Result<()>,
+) -> Result<usize> {
+    let options = LoaderOptions::default()
+        .with_batch_size(model.batch_size)
+        .with_threads(model.loader_threads())
+        .with_decode(DecodeOptions::default().with_fast(images.fast_decode));
+    let readable = inputs.iter().filter(|input| input.error.is_none());
+    let paths: Vec<PathBuf> = readable.map(|input| input.path.clone()).collect();
+    let loader = BatchLoader::new(clip.preprocessor()?.clone(), paths, options);
+    let bar = progress::count(inputs.len(), "images", program.quiet);
+
+    let mut failed = 0;
+    let mut finished = |input: &Input, result: Result<T, String>| {
+        if let Err(reason) = &result {
+            failed += 1;
+            bar.suspend(|| eprintln!("error: {reason}"));
+        }
+        bar.inc(1);
+        each(input, result)
+    };
+    let mut waiting: VecDeque<&Input> = inputs.iter().collect();
+    for loaded in loader {
+        let results = batch(&loaded.pixels)?;
+        for item in &loaded.items {
             while let Some(input) = waiting.pop_front() {
                 if let Some(reason) = &input.error {
                     finished(input, Err(reason.clone()))?;
                     continue;
                 }
-                let row = item.as_ref().map_err(ToString::to_string).and_then(|&row| {
-                    rows.get(row).copied().ok_or_else(|| format!("{}: no embedding", input.path.display()))
+                let result = item.as_ref().map_err(ToString::to_string).and_then(|&row| {
+                    results.get(row).cloned().ok_or_else(|| format!("{}: no result", input.path.display()))
                 });
-                finished(input, row)?;
+                finished(input, result)?;
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! The `openclip` command: classify, embed and compare images and texts with OpenCLIP models.
+//! The `openclip` command: classify, embed, caption and compare images and texts with OpenCLIP models.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs failed
 //! and the rest are done.
@@ -50,6 +50,7 @@ pub fn run(registry: Registry, families: Families) -> ExitCode {
         Command::Models(models) => commands::models::run(&models, &program),
         Command::Pull(pull) => commands::pull::run(&pull, &program),
         Command::Classify(classify) => commands::classify::run(&classify, &program),
+        Command::Caption(caption) => commands::caption::run(&caption, &program),
         Command::Embed(embed) => commands::embed::run(&embed, &program),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &program),
         Command::Export(export) => commands::export::run(&export, &program),

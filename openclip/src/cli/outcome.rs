@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::coca::InvalidOption;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -18,6 +20,13 @@ pub enum Outcome {
 /// A command line that makes no sense, found after parsing.
 #[derive(Debug)]
 pub struct UsageError(pub String);
+
+impl UsageError {
+    /// An option of generation, by its name on the command line.
+    pub fn of_option(error: InvalidOption) -> Self {
+        Self(format!("--{} {}", error.option.replace('_', "-"), error.message.replace('_', "-")))
+    }
+}
 
 impl std::fmt::Display for UsageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

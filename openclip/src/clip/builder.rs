@@ -6,8 +6,8 @@ use std::{
 };
 
 use openclip_core::{
-    CheckpointConfig, ConfigOverrides, HeightWidth, ImageEncoder, ImageInfo, Precision, TextEncoder,
-    TextInfo,
+    Captioner, CheckpointConfig, ConfigOverrides, HeightWidth, ImageEncoder, ImageInfo, Precision,
+    TextEncoder, TextInfo,
     backend::DeviceSpec,
     weights::{CanonicalLayout, WeightSource, open_checkpoint, open_embedded_checkpoint},
 };
@@ -244,7 +244,14 @@ impl ClipBuilder {
             }
         };
         let text = encoder.zip(tokenizer).map(|(encoder, tokenizer)| TextSide { encoder, tokenizer });
-        Ok(Clip { name: model.name, config, scoring: towers.logits.map(Into::into), image, text })
+        Ok(Clip {
+            name: model.name,
+            config,
+            scoring: towers.logits.map(Into::into),
+            image,
+            text,
+            captioner: towers.captioner,
+        })
     }
 
     /// The towers that are wanted, from a checkpoint. They are compared with its header; their weights aren't read yet.
@@ -267,7 +274,14 @@ impl ClipBuilder {
                 Some((Deferred::new(move || Ok(load()?)), info))
             }
         };
-        Ok(Towers { image, text, logits })
+        let captioner = match self.image && self.text && families.caption(config).is_ok() {
+            false => None,
+            true => {
+                let load = build::caption_loader(families, config, source, options)?;
+                Some(Deferred::new(move || Ok(load()?)))
+            }
+        };
+        Ok(Towers { image, text, captioner, logits })
     }
 
     /// The towers that are wanted, from ONNX files. A folder that has only one of the two gives that one.
@@ -304,6 +318,7 @@ impl ClipBuilder {
                 let info = encoder.info().clone();
                 (Deferred::ready(encoder), info)
             }),
+            captioner: None,
         })
     }
 
@@ -376,6 +391,7 @@ impl ClipBuilder {
 struct Towers {
     image: Option<(Deferred<Box<dyn ImageEncoder>>, ImageInfo)>,
     text: Option<(Deferred<Box<dyn TextEncoder>>, TextInfo)>,
+    captioner: Option<Deferred<Box<dyn Captioner>>>,
     logits: Option<LogitParameters>,
 }
 

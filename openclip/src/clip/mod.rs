@@ -1,6 +1,7 @@
 //! The application type: a model with its preprocessing and tokenizer, its backend's type erased.
 
 mod builder;
+mod caption;
 mod deferred;
 mod embedding;
 mod image;
@@ -13,7 +14,7 @@ use deferred::Deferred;
 pub use embedding::Embedding;
 pub use image::AsImage;
 pub use inside::{AttentionMap, Stage};
-use openclip_core::{CheckpointConfig, HostTensor, ImageEncoder, TextEncoder, TextInfo};
+use openclip_core::{Captioner, CheckpointConfig, HostTensor, ImageEncoder, TextEncoder, TextInfo};
 use openclip_text::Tokenizer;
 use openclip_vision::preprocess::Preprocessor;
 pub use zero_shot::{Scoring, ZeroShotClassifier};
@@ -28,6 +29,8 @@ pub struct Clip {
     scoring: Option<Scoring>,
     image: Option<ImageSide>,
     text: Option<TextSide>,
+    /// Loaded when the first caption is asked for.
+    captioner: Option<Deferred<Box<dyn Captioner>>>,
 }
 
 struct ImageSide {
@@ -102,10 +105,7 @@ impl Clip {
     /// # Errors
     /// [`Error::NoTower`], [`Error::Image`] when the image can't be prepared, [`Error::Core`].
     pub fn encode_image(&self, image: &impl AsImage) -> Result<Embedding> {
-        let side = self.image_side()?;
-        let pixels = side.preprocessor.prepare(&image.as_image())?;
-        let dims = [&[1], pixels.dims()].concat();
-        let embeddings = side.encoder.get()?.encode(&pixels.reshape(dims)?)?;
+        let embeddings = self.image_encoder()?.encode(&self.pixels(image)?)?;
         self.embeddings(embeddings)?.pop().ok_or_else(|| Error::NotPooled { model: self.name.clone() })
     }
 
@@ -156,6 +156,13 @@ impl Clip {
     pub fn classify<T: AsRef<str>>(&self, image: &impl AsImage, labels: &[T]) -> Result<Vec<f32>> {
         let classifier = ZeroShotClassifier::new(self, labels, &["{}"])?;
         Ok(classifier.scores(&self.encode_image(image)?))
+    }
+
+    /// An image as the model takes it: `[1, 3, H, W]`.
+    fn pixels(&self, image: &impl AsImage) -> Result<HostTensor> {
+        let pixels = self.preprocessor()?.prepare(&image.as_image())?;
+        let dims = [&[1], pixels.dims()].concat();
+        Ok(pixels.reshape(dims)?)
     }
 
     /// Raw embeddings of a batch `[N, D]` at unit length.

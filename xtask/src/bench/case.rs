@@ -39,6 +39,8 @@ pub enum Case {
     Resize,
     /// A fresh process that embeds one text, its checkpoint in the page cache.
     Start,
+    /// A caption of an image, with the reference's defaults: six beams, 30 tokens.
+    Caption,
     /// Most memory that a process with both towers has had resident.
     Memory,
 }
@@ -52,7 +54,7 @@ const PREPARED: usize = 32;
 
 impl Case {
     /// All.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Image,
         Self::TextCaptions,
         Self::TextFull,
@@ -61,6 +63,7 @@ impl Case {
         Self::Decode,
         Self::Resize,
         Self::Start,
+        Self::Caption,
         Self::Memory,
     ];
 
@@ -75,6 +78,7 @@ impl Case {
             Self::Decode => "decode",
             Self::Resize => "resize",
             Self::Start => "start",
+            Self::Caption => "caption",
             Self::Memory => "memory",
         }
     }
@@ -88,13 +92,13 @@ impl Case {
         }
     }
 
-    /// The towers that a competitor holds.
+    /// The towers that a competitor holds; none where it isn't towers alone.
     pub fn towers(self) -> &'static [Tower] {
         match self {
             Self::Image | Self::Jpeg => &[Tower::Image],
             Self::TextCaptions | Self::TextFull | Self::Start => &[Tower::Text],
             Self::Memory => &[Tower::Image, Tower::Text],
-            Self::Preprocess | Self::Decode | Self::Resize => &[],
+            Self::Preprocess | Self::Decode | Self::Resize | Self::Caption => &[],
         }
     }
 
@@ -106,7 +110,7 @@ impl Case {
     /// Inputs of a call, where it isn't the batch size that is asked for.
     pub fn fixed_size(self) -> Option<usize> {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull => None,
+            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => None,
             Self::Jpeg => Some(PHOTOGRAPHS),
             Self::Preprocess | Self::Decode | Self::Resize => Some(PREPARED),
             Self::Start | Self::Memory => Some(1),
@@ -125,7 +129,7 @@ impl Case {
     /// What its figures are in.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull => "ms",
+            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => "ms",
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => "ms/image",
             Self::Start => "s",
             Self::Memory => "MiB",
@@ -135,7 +139,7 @@ impl Case {
     /// What was measured of a call of `size` inputs, seconds or bytes, in its unit.
     pub fn in_unit(self, measured: f64, size: usize) -> f64 {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull => measured * 1e3,
+            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => measured * 1e3,
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => measured * 1e3 / size as f64,
             Self::Start => measured,
             Self::Memory => measured / f64::from(1 << 20),

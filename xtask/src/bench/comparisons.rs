@@ -19,6 +19,8 @@ pub enum Entrant {
     OpenclipExport,
     /// Ours, on the backend of this name.
     Ours(&'static str, Precision),
+    /// Ours on candle, keeping nothing of a text from one token to the next.
+    Rereading,
     /// Our preprocessing.
     Preprocessor,
     /// Pillow, and open_clip's preprocessing in torchvision.
@@ -35,6 +37,7 @@ impl Entrant {
             Self::OnnxRuntime(_) => "onnxruntime",
             Self::OpenclipExport => "onnx-export",
             Self::Ours(backend, _) => backend,
+            Self::Rereading => "candle",
             Self::Preprocessor => "openclip-vision",
             Self::Pillow => "pillow",
             Self::Weights => "none",
@@ -45,7 +48,9 @@ impl Entrant {
     pub fn precision(self) -> Precision {
         match self {
             Self::PyTorch(precision) | Self::OnnxRuntime(precision) | Self::Ours(_, precision) => precision,
-            Self::OpenclipExport | Self::Preprocessor | Self::Pillow | Self::Weights => Precision::F32,
+            Self::OpenclipExport | Self::Rereading | Self::Preprocessor | Self::Pillow | Self::Weights => {
+                Precision::F32
+            }
         }
     }
 
@@ -57,7 +62,7 @@ impl Entrant {
 
     /// Whether it is our code that runs.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Ours(..) | Self::Preprocessor)
+        matches!(self, Self::Ours(..) | Self::Rereading | Self::Preprocessor)
     }
 }
 
@@ -69,6 +74,7 @@ impl fmt::Display for Entrant {
             Self::OnnxRuntime(precision) => f.pad(&format!("onnxruntime {precision}")),
             Self::OpenclipExport => f.pad("onnxruntime, file of openclip export"),
             Self::Ours(backend, precision) => f.pad(&format!("openclip {backend} {precision}")),
+            Self::Rereading => f.pad("openclip candle, every text anew"),
             Self::Preprocessor => f.pad("openclip preprocessing"),
             Self::Pillow => f.pad("Pillow + torchvision"),
             Self::Weights => f.pad("the weights"),
@@ -174,6 +180,12 @@ pub fn all() -> Vec<Comparison> {
         list.push(Comparison::new(case, "pillow", Entrant::Preprocessor, Entrant::Pillow).aim(aim));
     }
     list.push(Comparison::new(Case::Start, "candle-pytorch", CANDLE, PYTORCH).at_most(0.5));
+    list.push(Comparison::new(Case::Caption, "candle-pytorch", CANDLE, PYTORCH).aim(3.0).single());
+    list.push(Comparison::new(Case::Caption, "candle-anew", CANDLE, Entrant::Rereading).aim(4.0).single());
+    for backend in ["tch", "ort"] {
+        let ours = Entrant::Ours(backend, Precision::F32);
+        list.push(Comparison::new(Case::Caption, format!("{backend}-pytorch"), ours, PYTORCH).single());
+    }
     // Activations of one input each are small beside weights: they count as ours.
     list.push(Comparison::new(Case::Memory, "candle-weights", CANDLE, Entrant::Weights).aim(1.0 / 1.3));
     list.push(Comparison::new(Case::Memory, "candle-onnxruntime", CANDLE, ONNXRUNTIME));
@@ -286,7 +298,8 @@ same for all, and what becomes of the first input is compared before anything is
 `text-full` fills the context. `text-captions` are the 256 lines of xtask/reference/captions.txt, from 3 to 62 tokens with \
 start and end, median 11, nine of ten at most 22, all padded to the context: what a competitor does with padding is its own \
 affair. `jpeg` embeds 128 photographs of 640x427 in batches of 32; `preprocess`, `decode` and `resize` prepare them on one \
-thread. `start` is the release build of `openclip embed text` from start to end. `memory` is the most that has been resident \
+thread. `start` is the release build of `openclip embed text` from start to end. `caption` needs a CoCa model (`--model \
+coca_ViT-B-32`); weights are random, so captions end at 30 tokens. `memory` is the most that has been resident \
 (VmHWM) once both towers are loaded and have embedded one input each, so its aim, 1.3 times the weights, is a ratio of 0.77.
 
 GFLOP/s count a multiplication and an addition as two, in patches, linear layers and attention without a mask over the whole \

@@ -17,7 +17,10 @@ use super::{
     exports::{self, Export},
     workload::Model,
 };
-use crate::{project, python::execute};
+use crate::{
+    project,
+    python::{execute, generation_packages},
+};
 
 /// What everybody is given.
 pub struct Setting<'a> {
@@ -77,6 +80,18 @@ impl Setting<'_> {
                     "--batch-size",
                     &JPEG_BATCH.to_string(),
                 ]);
+                command
+            }
+            (Case::Caption, Entrant::PyTorch(Precision::F32)) => {
+                let mut command = self.model.script("bench_caption.py");
+                command.env("PYTHONPATH", generation_packages()?);
+                command.args(["--threads", &self.threads.to_string(), "--model"]);
+                command.arg(self.model.checkpoint()).arg("--inputs").args(&self.inputs);
+                command
+            }
+            (Case::Caption, Entrant::Rereading) => {
+                let mut command = self.worker()?;
+                command.args(["--backend", entrant.backend(), "--anew"]);
                 command
             }
             (Case::Preprocess | Case::Decode | Case::Resize, Entrant::Pillow) => {

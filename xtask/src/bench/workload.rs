@@ -133,6 +133,11 @@ impl Model {
         &self.checkpoint
     }
 
+    /// Whether it writes captions.
+    pub fn captions(&self) -> bool {
+        self.families.caption(&self.checkpoint.config.model_cfg).is_ok()
+    }
+
     /// The families that build its towers.
     pub fn families(&self) -> &Families {
         &self.families
@@ -156,8 +161,9 @@ impl Model {
     /// When no family builds them.
     pub fn parameters(&self, towers: &[Tower]) -> Result<usize> {
         let all = parameters(&self.families, &self.checkpoint.config.model_cfg)?;
-        let wanted = |name: &str| {
-            towers.contains(if name.starts_with("visual.") { &Tower::Image } else { &Tower::Text })
+        let wanted = |name: &str| match name {
+            _ if name.starts_with("visual.") => towers.contains(&Tower::Image),
+            _ => towers.contains(&Tower::Text) && !name.starts_with("text_decoder."),
         };
         let sizes =
             all.iter().filter(|(name, _)| wanted(name)).map(|(_, dims)| dims.iter().product::<usize>());
@@ -190,7 +196,8 @@ impl Model {
             array.write(&path)?;
             Ok(path)
         };
-        case.towers().iter().map(write).collect()
+        let towers = if case == Case::Caption { &[Tower::Image] } else { case.towers() };
+        towers.iter().map(write).collect()
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use openclip_core::{
-    HostTensor, Precision, Taps,
+    HostTensor, Precision, Reading, Taps,
     weights::{WeightSource, synth},
 };
 use openclip_zoo::build::{self, BackendOptions, Families};
 
 use super::{
-    case::{Activation, Case, TowerReference},
+    captions,
+    case::{Activation, Case, Parameters, TowerReference},
     inside,
 };
 
@@ -69,7 +70,7 @@ impl Outcome {
 pub fn image(case: &Case, families: &Families, options: &BackendOptions) -> Result<Option<Outcome>> {
     let Some(reference) = &case.image else { return Ok(None) };
     let config = case.config();
-    check_parameters(reference, build::IMAGE_SCOPE, families, &config)?;
+    check_parameters(&reference.parameters, build::IMAGE_SCOPE, families, &config)?;
     let encoder = build::image_encoder(families, &config, &source(case), options)?;
     let [rows, channels, height, width] = reference.input.dims;
     ensure!(channels == 3, "images have three channels");
@@ -87,13 +88,49 @@ pub fn image(case: &Case, families: &Families, options: &BackendOptions) -> Resu
 pub fn text(case: &Case, families: &Families, options: &BackendOptions) -> Result<Option<Outcome>> {
     let Some(reference) = &case.text else { return Ok(None) };
     let config = case.config();
-    check_parameters(reference, build::TEXT_SCOPE, families, &config)?;
+    check_parameters(&reference.parameters, build::TEXT_SCOPE, families, &config)?;
     let encoder = build::text_encoder(families, &config, &source(case), options)?;
     let tokens = reference.input.batch()?;
     let look_inside = |taps| Ok(encoder.encode_with_taps(&tokens, taps)?.1);
     inside::check(reference, options.precision, look_inside)?;
     let tolerance = Tolerance::of_case(&case.name, options.precision);
     compare(&encoder.encode(&tokens)?, reference, tolerance, look_inside).map(Some)
+}
+
+/// Runs the decoder of `case`, if it has one: on whole texts, and, where texts grow token by token, on trees of them.
+///
+/// # Errors
+/// When the model can't be built or run, or isn't shaped like the reference's.
+pub fn caption(case: &Case, families: &Families, options: &BackendOptions) -> Result<Option<Outcome>> {
+    let Some(reference) = &case.caption else { return Ok(None) };
+    let config = case.config();
+    check_parameters(&reference.parameters, build::DECODER_SCOPE, families, &config)?;
+    let captioner = build::captioner(families, &config, &source(case), options)?;
+    let [rows, _, height, width] = reference.input.dims;
+    let pixels = synth::image(rows, height, width);
+    let texts = reference.input.texts.batch()?;
+    let session = captioner.look(&pixels)?;
+    let mut whole = Vec::new();
+    for (place, &image) in reference.input.images.iter().enumerate() {
+        // The last token has no successor, but a text tower may see it.
+        whole.push(session.logits(image, &texts.select(&[place]))?);
+    }
+    let tolerance = Tolerance::of_case(&case.name, options.precision);
+    let mut outcome = captions::compare(&whole, reference, tolerance)?;
+    if matches!(captioner.info().reading, Reading::Causal { .. }) {
+        let grown = captions::grown(captioner.as_ref(), &pixels, &texts, &reference.input.images)?;
+        let grown = captions::compare(&grown, reference, tolerance)?;
+        if grown.difference > outcome.difference || grown.first_difference.is_some() {
+            outcome = grown;
+        }
+    }
+    // A token more or less likely by rounding is another text, so texts are compared in full precision only.
+    if let (Some(generation), Precision::F32) = (&case.generation, options.precision)
+        && let Some(other) = captions::first_other_caption(captioner.as_ref(), generation)?
+    {
+        outcome = Outcome { difference: f64::INFINITY, first_difference: Some(other), ..outcome };
+    }
+    Ok(Some(outcome))
 }
 
 /// The weights of `case`.
@@ -108,8 +145,8 @@ pub fn source(case: &Case) -> Arc<dyn WeightSource> {
 /// Activations by name, as an encoder gives them.
 pub type Activations = Vec<(String, HostTensor)>;
 
-fn check_parameters<I>(
-    reference: &TowerReference<I>,
+fn check_parameters(
+    expected: &Parameters,
     scope: &str,
     families: &Families,
     config: &openclip_core::ModelConfig,
@@ -118,7 +155,6 @@ fn check_parameters<I>(
     let own = parameters.iter().filter(|(name, _)| name.starts_with(&format!("{scope}.")));
     let (count, elements) = own
         .fold((0, 0), |(count, elements), (_, dims)| (count + 1, elements + dims.iter().product::<usize>()));
-    let expected = &reference.parameters;
     ensure!(
         (count, elements) == (expected.count, expected.elements),
         "the tower has {count} parameters of {elements} values, the reference {} of {}",

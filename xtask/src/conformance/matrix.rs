@@ -56,13 +56,13 @@ pub fn columns(wanted: impl Fn(&str, Precision) -> bool) -> (Vec<Column>, Vec<Ho
 /// The matrix's first lines.
 pub fn head(columns: &[Column], width: usize) -> String {
     let names = columns.iter().map(|column| format!("  {:>1$}", column.name(), column.width()));
-    format!("{:width$}  tower{}", "architecture", names.collect::<String>())
+    format!("{:width$}  tower  {}", "architecture", names.collect::<String>())
 }
 
 /// A tower's row: how far embeddings are from the reference's, as the largest difference of a component in `f32` and as
 /// 1 - cosine in other precisions. What went wrong follows in lines of its own.
 pub fn row(case: &str, tower: &str, lines: &[Line], columns: &[Column], width: usize) -> String {
-    let mut text = format!("{case:width$}  {tower:5}");
+    let mut text = format!("{case:width$}  {tower:7}");
     let mut details = String::new();
     for (line, column) in lines.iter().zip(columns) {
         let cell = match &line.outcome {

@@ -1,5 +1,6 @@
 //! `cargo xtask conformance`: our numbers against the reference's, per architecture, backend and precision.
 
+mod captions;
 mod case;
 mod compare;
 mod cuts;
@@ -103,7 +104,7 @@ const QUICK_IMAGES: &[&str] = &[
 pub struct Line {
     /// The case.
     pub case: String,
-    /// `image` or `text`.
+    /// `image`, `text` or `caption`.
     pub tower: &'static str,
     /// What it ran on.
     pub options: BackendOptions,
@@ -187,7 +188,16 @@ pub fn check(case: &Case, families: &Families, columns: &[Column]) -> Vec<Vec<Li
         let outcome = fits(values, options).and_then(|()| compare::text(case, families, options));
         line("text", options, outcome)
     });
-    [image.collect(), text.collect()].into_iter().filter(|lines: &Vec<Line>| !lines.is_empty()).collect()
+    let caption = columns.iter().filter_map(|Column { options }| {
+        let parts = [case.image.as_ref()?.parameters.elements, case.text.as_ref()?.parameters.elements];
+        let values = parts.iter().sum::<usize>() + case.caption.as_ref()?.parameters.elements;
+        let outcome = fits(values, options).and_then(|()| compare::caption(case, families, options));
+        line("caption", options, outcome)
+    });
+    [image.collect(), text.collect(), caption.collect()]
+        .into_iter()
+        .filter(|lines: &Vec<Line>| !lines.is_empty())
+        .collect()
 }
 
 /// Runs the command: prints the matrix and the sum of it; without a filter, also whether preprocessing and tokenizer equal

@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use crate::{
     project,
-    python::{Environment, Requirements, execute},
+    python::{Environment, Requirements, execute, generation_packages},
 };
 
-/// Makes the references of the towers that `filter` selects; without a filter, of preprocessing and tokenizers too.
+/// Makes the references of the towers and captions that `filter` selects; without a filter, of preprocessing and tokenizers too.
 pub fn run(filter: Option<&str>) -> Result<()> {
     let root = project::root();
     let scripts = root.join("xtask/reference");
@@ -23,12 +23,18 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     let data = root.join("conformance");
     let mut towers = script("towers.py");
     towers.arg("--out").arg(data.join("towers"));
+    let mut captions = script("generation.py");
+    captions.arg("--out").arg(data.join("generation"));
+    captions.env("PYTHONPATH", generation_packages()?);
     if let Some(filter) = filter {
-        return execute(towers.arg("--only").arg(format!("*{filter}*")));
+        let only = format!("*{filter}*");
+        execute(towers.arg("--only").arg(&only))?;
+        return execute(captions.arg("--only").arg(&only));
     }
     execute(script("synth.py").arg("--out").arg(data.join("synth.json")))?;
     execute(&mut script("preprocess.py"))?;
     execute(script("tokenizer.py").arg("cases"))?;
     execute(script("tokenizer.py").arg("huggingface").env("HF_HUB_OFFLINE", "1"))?;
-    execute(&mut towers)
+    execute(&mut towers)?;
+    execute(&mut captions)
 }

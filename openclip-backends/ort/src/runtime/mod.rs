@@ -10,6 +10,7 @@
 //! # Ok::<(), openclip_core::Error>(())
 //! ```
 
+mod caption;
 mod image;
 mod interface;
 mod library;
@@ -19,6 +20,7 @@ mod rows;
 mod session;
 mod text;
 
+pub use caption::OrtCaptioner;
 pub use image::OrtImageEncoder;
 pub use library::adopt;
 use openclip_core::{Error, Precision, Result, backend::DeviceSpec};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use openclip_core::{Error, HostTensor, Precision, Result, Taps};
-use ort::session::Session;
+use ort::{session::Session, value::DynValue};
 
 use super::{OrtOptions, failed, interface::Interface, pool::SessionPool, rows::Rows, session::SessionMaker};
 use crate::{OnnxModel, RecordOptions};
@@ -109,12 +109,12 @@ impl Model {
 /// All outputs of the graph by name, in its order.
 fn run(session: &mut Session, interface: &Interface, rows: &Rows) -> Result<Vec<(String, HostTensor)>> {
     let outputs = session.run(rows.inputs(interface)?).map_err(failed("encode"))?;
-    outputs
-        .iter()
-        .map(|(name, value)| {
-            let (dims, values) = value.try_extract_tensor::<f32>().map_err(failed(name))?;
-            let dims: Vec<usize> = dims.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
-            Ok((name.to_owned(), HostTensor::new(dims, values.to_vec())?))
-        })
-        .collect()
+    outputs.iter().map(|(name, value)| Ok((name.to_owned(), host(name, &value)?))).collect()
+}
+
+/// The value `name` in host memory.
+pub fn host(name: &str, value: &DynValue) -> Result<HostTensor> {
+    let (dims, values) = value.try_extract_tensor::<f32>().map_err(failed(name))?;
+    let dims: Vec<usize> = dims.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+    HostTensor::new(dims, values.to_vec())
 }

@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub mod caption;
 pub mod classify;
 pub mod demo;
 pub mod embed;

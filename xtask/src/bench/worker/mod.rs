@@ -1,5 +1,6 @@
 //! Ours as a competitor: `cargo xtask bench` starts this program again for each backend and precision.
 
+mod caption;
 mod pipeline;
 mod towers;
 
@@ -38,6 +39,9 @@ pub struct Options {
     images: Option<PathBuf>,
     #[arg(long)]
     threads: usize,
+    /// Keep nothing of a text from one token to the next
+    #[arg(long)]
+    anew: bool,
 }
 
 impl Options {
@@ -75,6 +79,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let work: Result<Box<dyn Work>> = match options.case {
         Case::Image | Case::TextCaptions | Case::TextFull | Case::Memory => towers::build(options),
+        Case::Caption => caption::build(options),
         Case::Jpeg => pipeline::embedding(options),
         Case::Preprocess | Case::Decode | Case::Resize => pipeline::preparation(options),
         Case::Start => anyhow::bail!("`start` is about the real command"),
