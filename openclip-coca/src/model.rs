@@ -12,9 +12,6 @@ use openclip_vision::VisionTransformerFamily;
 
 use crate::{MultimodalConfig, MultimodalDecoder, config::SECTION};
 
-/// The id that texts are padded with: the reference's `CoCa` doesn't take it from the configuration.
-const PAD_ID: u32 = 0;
-
 /// Number of token ids of a `text_cfg` that doesn't say it.
 const VOCAB_SIZE: usize = 49408;
 
@@ -112,7 +109,6 @@ impl CaptionFamily for CocaFamily {
             vocab_size: text.vocab_size,
             logits: Self::logits(config)?,
             reading,
-            pad_id: PAD_ID,
             width: decoder.width,
             text_layers,
             decoder_layers: decoder.layers,

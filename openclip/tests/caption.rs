@@ -5,7 +5,7 @@
 mod support;
 
 use openclip::{
-    Clip, DecodedImage, Error,
+    BackendKind, Clip, DecodedImage, Error,
     coca::{GenerationOptions, Method},
     core::{
         CheckpointConfig,
@@ -106,6 +106,18 @@ fn options_reach_generation() {
     let greedy = tokens_of(&captions, &["--generation", "top_k"]);
     let one_beam = tokens_of(&captions, &["--num-beams", "1", "--num-beam-groups", "1"]);
     assert_eq!(greedy[0][..8], one_beam[0][..8]);
+}
+
+#[test]
+fn every_backend_writes_the_same() {
+    let captions = Captions::new();
+    for options in [&["--num-beams", "4", "--num-beam-groups", "2"][..], &["--generation", "top_k"]] {
+        let expected = tokens_of(&captions, options);
+        for kind in BackendKind::ALL {
+            let found = tokens_of(&captions, &[options, &["--backend", &kind.to_string()]].concat());
+            assert_eq!(found, expected, "{kind}");
+        }
+    }
 }
 
 #[test]

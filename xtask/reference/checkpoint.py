@@ -47,6 +47,9 @@ def perturb(model: torch.nn.Module) -> None:
             p.data.mul_(2.0)
         elif last == "cls_emb":
             p.data.normal_(0.0, 0.02)
+        elif name == "text_decoder.text_projection":
+            # The reference leaves CoCa's as it finds it in memory.
+            p.data.normal_(0.0, len(p) ** -0.5)
 
 
 def wanted(name: str, tower: str) -> bool:

@@ -29,8 +29,6 @@ pub struct CaptionInfo {
     pub logits: usize,
     /// How texts are read.
     pub reading: Reading,
-    /// Id of padding.
-    pub pad_id: u32,
     /// Features of the tokens of text and image in the decoder.
     pub width: usize,
     /// Blocks of the text tower.

@@ -190,7 +190,6 @@ mod tests {
             vocab_size: 10,
             logits: 10,
             reading: Reading::Causal { positions: 4, hides_next },
-            pad_id: 0,
             width: 4,
             text_layers: 1,
             decoder_layers: 1,
