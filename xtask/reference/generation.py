@@ -69,7 +69,8 @@ def whole(case: Case) -> nn.Module:
 def runs(case: Case, vocabulary: int) -> list[dict]:
     """Options, by the names of the reference's `generate`; `prompt` and `seed` are ours."""
     if not case.made_up:
-        return [{}, {"generation_type": "top_k"}, {"generation_type": "top_p", "top_p": 0.9, "seed": 5}]
+        # Of a whole vocabulary of nearly equal probabilities, the last bits of their sums choose. So among a few only.
+        return [{}, {"generation_type": "top_k"}, {"generation_type": "top_k", "top_k": 40, "seed": 5}]
     marks = {"sot_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1, "seq_len": 11}
     options = [
         {},
