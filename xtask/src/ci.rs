@@ -38,7 +38,7 @@ pub fn run() -> Result<()> {
     })?;
     step("tests of native backends", || {
         cargo(&[&["test"], BACKENDS])?;
-        cargo(&[&["test"], COMMAND, &["--test", "native"]])
+        cargo(&[&["test"], COMMAND, &["--test", "native", "--test", "caption"]])
     })?;
     // The tests have run candle's.
     step("conformance of native backends", || {
