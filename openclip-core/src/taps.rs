@@ -12,7 +12,7 @@ use crate::{Backend, Dim, Error, Result, backend::Rearrange};
 pub struct Taps<T> {
     wanted: Wanted,
     found: Vec<(String, T)>,
-    indexed: Vec<Indexed<T>>,
+    indexed: Held<T>,
     /// Outputs of stages that the tower hasn't [presented](Self::present) yet.
     pending: Vec<(String, T)>,
 }
@@ -33,6 +33,9 @@ struct Indexed<T> {
     extra: Option<T>,
 }
 
+/// Values by index, of which only those are held that may be selected.
+type Held<T> = Vec<Option<Indexed<T>>>;
+
 /// What [extra tokens](ExtraTokens) of a stage are called: its name with this behind it.
 pub const EXTRA_TOKENS: &str = ".extra_tokens";
 
@@ -48,6 +51,19 @@ pub enum Indices {
 }
 
 impl Indices {
+    /// Whether `index` may be selected while no more than `count` are known.
+    fn may_select(&self, index: usize, count: usize) -> bool {
+        let behind = count.saturating_sub(index);
+        match self {
+            Self::All => true,
+            Self::Last(last) => behind <= *last,
+            Self::At(indices) => indices.iter().any(|&wanted| match usize::try_from(wanted) {
+                Ok(wanted) => wanted == index,
+                Err(_) => behind <= wanted.unsigned_abs(),
+            }),
+        }
+    }
+
     /// The indices of `count` that are selected, ascending.
     ///
     /// # Errors
@@ -208,10 +224,12 @@ impl<T: Clone> Taps<T> {
     /// # Errors
     /// As [`Backend`]'s methods.
     pub fn present<B: Backend<Tensor = T>>(&mut self, backend: &B, view: &StageView<'_, B>) -> Result<()> {
-        let Wanted::Stages { normalized, .. } = self.wanted else { return Ok(()) };
+        let Wanted::Stages { indices, normalized } = &self.wanted else { return Ok(()) };
         for (name, value) in std::mem::take(&mut self.pending) {
-            let (values, extra) = view.present(backend, value, normalized)?;
-            self.indexed.push(Indexed { name, values, extra });
+            hold(&mut self.indexed, indices, || {
+                let (values, extra) = view.present(backend, value, *normalized)?;
+                Ok(Indexed { name, values, extra })
+            })?;
         }
         Ok(())
     }
@@ -223,9 +241,9 @@ impl<T: Clone> Taps<T> {
     pub fn offer_attention(&mut self, name: &str, weights: impl FnOnce() -> Result<T>) -> Result<()> {
         match &self.wanted {
             Wanted::Named(names) if names.contains(name) => self.found.push((name.to_owned(), weights()?)),
-            Wanted::AttentionMaps(_) => {
-                self.indexed.push(Indexed { name: name.to_owned(), values: weights()?, extra: None });
-            }
+            Wanted::AttentionMaps(indices) => hold(&mut self.indexed, indices, || {
+                Ok(Indexed { name: name.to_owned(), values: weights()?, extra: None })
+            })?,
             _ => {}
         }
         Ok(())
@@ -241,8 +259,8 @@ impl<T: Clone> Taps<T> {
         };
         let selected = indices.select(self.indexed.len())?;
         let mut found = Vec::new();
-        for (index, Indexed { name, values, extra }) in self.indexed.into_iter().enumerate() {
-            if selected.contains(&index) {
+        for (index, held) in self.indexed.into_iter().enumerate() {
+            if let Some(Indexed { name, values, extra }) = held.filter(|_| selected.contains(&index)) {
                 let extra = extra.map(|extra| (format!("{name}{EXTRA_TOKENS}"), extra));
                 found.push((name, values));
                 found.extend(extra);
@@ -252,9 +270,45 @@ impl<T: Clone> Taps<T> {
     }
 }
 
+/// Adds what `make` makes, if it may be selected, and lets go of what can't be selected any more.
+fn hold<T>(held: &mut Held<T>, indices: &Indices, make: impl FnOnce() -> Result<Indexed<T>>) -> Result<()> {
+    let index = held.len();
+    let made = if indices.may_select(index, index + 1) { Some(make()?) } else { None };
+    held.push(made);
+    for (earlier, held) in held.iter_mut().enumerate() {
+        if !indices.may_select(earlier, index + 1) {
+            *held = None;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_may_be_selected_is_made_and_held() {
+        for (indices, made, found) in [
+            (Indices::All, 5, &[0, 1, 2, 3, 4][..]),
+            (Indices::Last(2), 5, &[3, 4]),
+            (Indices::At(vec![1, 3]), 2, &[1, 3]),
+            (Indices::At(vec![0, -1]), 5, &[0, 4]),
+        ] {
+            let mut taps = Taps::attention_maps(indices.clone());
+            let mut count = 0;
+            for value in 0..5 {
+                let weights = || {
+                    count += 1;
+                    Ok(value)
+                };
+                taps.offer_attention("map", weights).unwrap();
+                assert!(taps.indexed.iter().flatten().count() <= found.len(), "{indices:?}");
+            }
+            let values: Vec<i32> = taps.into_found().unwrap().into_iter().map(|(_, value)| value).collect();
+            assert_eq!((count, values.as_slice()), (made, found), "{indices:?}");
+        }
+    }
 
     #[test]
     fn indices_count_from_both_ends() {

@@ -1,8 +1,10 @@
 //! The tower, written once for every backend.
 
 use openclip::core::{
-    Backend, Error, ExtraTokens, ImageTower, ModelConfig, Result, StageView, Taps, TowerOutput, Weights,
+    Backend, Error, ExtraTokens, ImageTower, ModelConfig, Result, StageView, Taps, TowerConfig, TowerOutput,
+    Weights,
     backend::{Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange, ReduceOp},
+    nn::check_depth,
 };
 
 use crate::MixerConfig;
@@ -30,7 +32,10 @@ impl<B: Backend> Mixer<B> {
     /// Reads the tower of `config` below the scope of `w`, which is `visual`.
     pub fn new(backend: &B, config: &ModelConfig, w: &Weights) -> Result<Self> {
         let MixerConfig { image_size, patch_size, width, layers } = config.vision_cfg.parse("vision_cfg")?;
-        if patch_size == 0 || image_size < patch_size {
+        let sizes = [("image_size", image_size), ("patch_size", patch_size), ("width", width)];
+        TowerConfig::check_sizes("vision_cfg", &sizes)?;
+        check_depth("vision_cfg", layers)?;
+        if image_size < patch_size {
             return Err(Error::config("vision_cfg", format!("patches of {patch_size} pixels don't fit")));
         }
         let side = image_size / patch_size;

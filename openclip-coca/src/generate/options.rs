@@ -2,6 +2,11 @@
 
 use openclip_core::CaptionInfo;
 
+/// Beams at most: their logits, of some ten thousand tokens each, are there at once.
+const MOST_BEAMS: usize = 1024;
+/// Tokens of a text at most, far beyond any context.
+const MOST_TOKENS: usize = 1 << 20;
+
 /// How tokens are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -113,6 +118,9 @@ impl GenerationOptions {
             Method::BeamSearch { num_beams: 0, .. } => {
                 fail("num_beams", "is 0; it must be at least 1".to_owned())?
             }
+            Method::BeamSearch { num_beams, .. } if num_beams > MOST_BEAMS => {
+                fail("num_beams", format!("is {num_beams}; it must be at most {MOST_BEAMS}"))?;
+            }
             Method::BeamSearch { num_beams, num_beam_groups }
                 if num_beam_groups == 0 || !num_beams.is_multiple_of(num_beam_groups) =>
             {
@@ -132,6 +140,9 @@ impl GenerationOptions {
             let message =
                 format!("is {}; it must be larger than min_seq_len, {}", self.seq_len, self.min_seq_len);
             fail("seq_len", message)?;
+        }
+        if self.seq_len > MOST_TOKENS {
+            fail("seq_len", format!("is {}; it must be at most {MOST_TOKENS}", self.seq_len))?;
         }
         if self.max_seq_len == 0 {
             fail("max_seq_len", "is 0; it must be at least 1".to_owned())?;
@@ -184,6 +195,7 @@ mod tests {
             |top_p| GenerationOptions { method: Method::TopP { top_p }, ..GenerationOptions::default() };
         for (options, option) in [
             (beams(0, 3), "num_beams"),
+            (beams(usize::MAX, 1), "num_beams"),
             (beams(6, 4), "num_beam_groups"),
             (beams(6, 0), "num_beam_groups"),
             (top_p(0.0), "top_p"),
@@ -193,6 +205,7 @@ mod tests {
             (GenerationOptions { temperature: 0.0, ..plain.clone() }, "temperature"),
             (GenerationOptions { repetition_penalty: -1.0, ..plain.clone() }, "repetition_penalty"),
             (GenerationOptions { seq_len: 5, ..plain.clone() }, "seq_len"),
+            (GenerationOptions { seq_len: usize::MAX, ..plain.clone() }, "seq_len"),
             (GenerationOptions { prompt: vec![1; 30], ..plain.clone() }, "prompt"),
         ] {
             assert_eq!(options.check().unwrap_err().option, option);

@@ -22,9 +22,11 @@ const LEAST_SIDE: u32 = 448;
 pub fn write(path: &Path, clip: &Clip, image: &DecodedImage) -> Result<()> {
     let last = Indices::At(vec![-1]);
     let (_, stages) = clip.image_intermediates(image, &last, false)?;
-    let maps = clip.image_attention(image, &Indices::All)?;
-    let (Some(stage), Some(map)) = (stages.first(), maps.last()) else {
-        bail!("{} has no attention over the whole image that a picture could show", clip.name());
+    let maps = clip.image_attention(image, &last).with_context(|| {
+        format!("{} has no attention over the whole image that a picture could show", clip.name())
+    })?;
+    let (Some(stage), Some(map)) = (stages.first(), maps.first()) else {
+        bail!("{} gives nothing that a picture could show", clip.name());
     };
     let &[_, _, rows, columns] = stage.features.dims() else {
         bail!("{}: the stages aren't feature maps", clip.name());
