@@ -41,16 +41,11 @@ fn linear(criterion: &mut Criterion, precision: Precision) -> Result<()> {
     Ok(())
 }
 
-/// What is not a product with weights, and the branches of a block.
+/// What is not a product with weights.
 fn others(criterion: &mut Criterion) -> Result<()> {
     let backend = CandleBackend::new(DeviceSpec::Cpu, Precision::F32)?;
-    let (w, spec) = (weights(), AttentionSpec::new(HEADS, WIDTH / HEADS));
-    let norm = backend.prepare_norm(&w, &NormSpec::new(WIDTH))?;
-    let in_proj = backend.prepare_linear(&w.scope("in"), &LinearSpec::new(WIDTH, 3 * WIDTH))?;
-    let out_proj = backend.prepare_linear(&w.scope("out"), &LinearSpec::new(WIDTH, WIDTH))?;
-    let fc = LinearSpec::new(WIDTH, HIDDEN).activated(Activation::GeluErf);
-    let fc = backend.prepare_linear(&w.scope("fc"), &fc)?;
-    let proj = backend.prepare_linear(&w.scope("proj"), &LinearSpec::new(HIDDEN, WIDTH))?;
+    let spec = AttentionSpec::new(HEADS, WIDTH / HEADS);
+    let norm = backend.prepare_norm(&weights(), &NormSpec::new(WIDTH))?;
     let (x, hidden) = (tokens(&backend, 32, WIDTH)?, tokens(&backend, 32, HIDDEN)?);
 
     let mut group = criterion.benchmark_group("32 images");
@@ -63,14 +58,35 @@ fn others(criterion: &mut Criterion) -> Result<()> {
     group.bench_function("attention", |bencher| {
         bencher.iter(|| backend.run(|| backend.attention(black_box(&x), &x, &x, &spec, None)));
     });
-    group.bench_function("attention branch", |bencher| {
-        bencher.iter(|| {
-            backend.run(|| backend.residual_attention(black_box(&x), &norm, &in_proj, &spec, None, &out_proj))
+    group.finish();
+    Ok(())
+}
+
+/// The branches of a block in each precision, at a batch of one image and of 32.
+fn branches(criterion: &mut Criterion, precision: Precision) -> Result<()> {
+    let backend = CandleBackend::new(DeviceSpec::Cpu, precision)?;
+    let (w, spec) = (weights(), AttentionSpec::new(HEADS, WIDTH / HEADS));
+    let norm = backend.prepare_norm(&w, &NormSpec::new(WIDTH))?;
+    let in_proj = backend.prepare_linear(&w.scope("in"), &LinearSpec::new(WIDTH, 3 * WIDTH))?;
+    let out_proj = backend.prepare_linear(&w.scope("out"), &LinearSpec::new(WIDTH, WIDTH))?;
+    let fc = LinearSpec::new(WIDTH, HIDDEN).activated(Activation::GeluErf);
+    let fc = backend.prepare_linear(&w.scope("fc"), &fc)?;
+    let proj = backend.prepare_linear(&w.scope("proj"), &LinearSpec::new(HIDDEN, WIDTH))?;
+
+    let mut group = criterion.benchmark_group(format!("branches {precision}"));
+    for batch in [1, 32] {
+        let x = tokens(&backend, batch, WIDTH)?;
+        group.bench_function(format!("attention {batch}"), |bencher| {
+            bencher.iter(|| {
+                backend.run(|| {
+                    backend.residual_attention(black_box(&x), &norm, &in_proj, &spec, None, &out_proj)
+                })
+            });
         });
-    });
-    group.bench_function("MLP branch", |bencher| {
-        bencher.iter(|| backend.run(|| backend.residual_mlp(black_box(&x), &norm, &fc, &proj)));
-    });
+        group.bench_function(format!("MLP {batch}"), |bencher| {
+            bencher.iter(|| backend.run(|| backend.residual_mlp(black_box(&x), &norm, &fc, &proj)));
+        });
+    }
     group.finish();
     Ok(())
 }
@@ -79,6 +95,7 @@ fn others(criterion: &mut Criterion) -> Result<()> {
 fn kernels(criterion: &mut Criterion) {
     for precision in Precision::ALL {
         linear(criterion, precision).expect("the layer runs");
+        branches(criterion, precision).expect("the branches run");
     }
     others(criterion).expect("the layers run");
 }

@@ -103,6 +103,11 @@ impl<'a> MatrixMut<'a> {
         unsafe { self.values.add(row * self.stride + column) }
     }
 
+    /// The same matrix, for a while.
+    pub fn reborrow(&mut self) -> MatrixMut<'_> {
+        MatrixMut { borrowed: PhantomData, ..*self }
+    }
+
     /// The rows before `row`, and the others.
     pub fn split_rows(self, row: usize) -> (Self, Self) {
         assert!(row <= self.rows, "row of a matrix");

@@ -5,15 +5,20 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    gemm::panel_width,
+    gemm::{has_tiles, panel_width},
     matrix::{Matrix, MatrixMut},
 };
 
 /// Rows that one thread takes through the layers of a branch at once: enough to use each panel of weights often, and few
 /// enough that what a layer hands on to the next stays in the second-level cache. Processors with registers of 64 bytes have
-/// 1 MiB of it and more, others 512 KiB or less; and they are done with a panel in half the time.
+/// 1 MiB of it and more, others 512 KiB or less; and they are done with a panel in half the time. Those with tiles have
+/// 2 MiB, and are done before the next panel is there.
 pub fn tile_rows() -> usize {
-    if panel_width() == 32 { 96 } else { 64 }
+    match panel_width() {
+        32 if has_tiles() => 192,
+        32 => 96,
+        _ => 64,
+    }
 }
 
 /// Fewer rows than this aren't worth reading all weights for.

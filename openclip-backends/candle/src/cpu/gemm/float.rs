@@ -7,6 +7,8 @@ use rten_simd::{
     ops::{BitOps, NumOps},
 };
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::amx::split;
 use super::{
     Epilogue, PanelSource,
     product::{Arithmetic, Product},
@@ -25,7 +27,12 @@ pub fn multiply<W: PanelSource<Word = f32>>(
     target: MatrixMut,
     epilogue: Epilogue,
 ) {
-    Multiply(Product { x, weights, panels, target, epilogue }).dispatch();
+    let product = Product { x, weights, panels, target, epilogue };
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if split::suits(product.x.rows(), weights.depth(), product.target.columns()) {
+        return split::multiply(product);
+    }
+    Multiply(product).dispatch();
 }
 
 struct Multiply<'a, W: PanelSource>(Product<'a, W>);

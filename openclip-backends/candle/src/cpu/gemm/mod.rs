@@ -9,10 +9,12 @@
 //!
 //! | weights | x86-64 | elsewhere |
 //! |---|---|---|
-//! | `f32`; `f16` and 8-bit integers that are widened to it | AVX-512, AVX2 with FMA | what `rten-simd` has |
-//! | `bf16` | pairs of `bf16` on AVX-512 BF16, else widened as above | widened as above |
-//! | 8-bit integers times 8-bit integers | AVX-512 VNNI, AVX2 | plain loops |
+//! | `f32`; `f16` and 8-bit integers that are widened to it | AMX in three parts of `bf16`, AVX-512, AVX2 with FMA | what `rten-simd` has |
+//! | `bf16` | AMX, pairs of `bf16` on AVX-512 BF16, else widened as above | widened as above |
+//! | 8-bit integers times 8-bit integers | AMX, AVX-512 VNNI, AVX2 | plain loops |
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 pub mod bf16;
 mod compressed;
 mod float;
@@ -20,9 +22,18 @@ pub mod int8;
 mod operand;
 mod panels;
 mod product;
+mod sums;
 
 pub use compressed::Compressed;
 pub use float::multiply;
 pub use operand::Operand;
 pub use panels::{PanelSource, Panels, panel_width};
 pub use product::Epilogue;
+
+/// Whether products are computed by tiles of AMX.
+pub fn has_tiles() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    return amx::is_available();
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}

@@ -6,6 +6,8 @@
 //! numbers is exact in `f32`, so both differ by no more than the order of their sums, and by numbers below `f32::MIN_POSITIVE`,
 //! which the instruction takes for zero.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -19,6 +21,7 @@ use rten_simd::{Isa, SimdOp};
 use super::{Epilogue, PanelSource, Panels};
 use crate::cpu::{
     aligned::AlignedVec,
+    gemm,
     matrix::{Matrix, MatrixMut},
     packed::PackedValues,
     scratch::Scratch,
@@ -28,6 +31,9 @@ use crate::cpu::{
 /// How pairs are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
+    /// As they are, by tiles.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Tiles,
     /// As they are, by `vdpbf16ps`.
     #[cfg(target_arch = "x86_64")]
     Pairs,
@@ -38,11 +44,15 @@ enum Kernel {
 impl Kernel {
     /// The kernels that run on this processor, the best first.
     fn available() -> impl Iterator<Item = Self> {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        let tiles = gemm::amx::is_available().then_some(Self::Tiles);
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        let tiles = None;
         #[cfg(target_arch = "x86_64")]
         let pairs = x86::is_available().then_some(Self::Pairs);
         #[cfg(not(target_arch = "x86_64"))]
         let pairs = None;
-        pairs.into_iter().chain([Self::Widened])
+        tiles.into_iter().chain(pairs).chain([Self::Widened])
     }
 
     fn best() -> Self {
@@ -50,8 +60,16 @@ impl Kernel {
     }
 }
 
-/// Weights `[K, N]` in panels of pairs `[N / width, K / 2, width]`: the bits of the even row below those of the odd one,
-/// which is zero where `K` is odd.
+/// Pairs of a row or column of `depth` values, filled up with zeros to what the processor takes at a time.
+fn pairs_of(depth: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if gemm::amx::is_available() {
+        return depth.div_ceil(2).next_multiple_of(gemm::amx::STEP);
+    }
+    depth.div_ceil(2)
+}
+
+/// Weights `[K, N]` in panels of pairs `[N / width, K / 2, width]`: the bits of the even row below those of the odd one.
 #[derive(Debug)]
 pub struct Bf16Panels {
     pairs: Panels<u32>,
@@ -63,9 +81,9 @@ impl Bf16Panels {
     pub fn new(weight: &[f32], layout: WeightLayout, depth: usize, columns: usize) -> Self {
         let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
         let pair = |[even, odd]: [f32; 2]| bits(even) | bits(odd) << 16;
-        let half = depth.div_ceil(2);
+        let half = pairs_of(depth);
         let pairs = match layout {
-            WeightLayout::OutIn if depth.is_multiple_of(2) => {
+            WeightLayout::OutIn if depth == 2 * half => {
                 Panels::of_columns(weight.as_chunks().0, half, columns, pair)
             }
             _ => {
@@ -82,12 +100,12 @@ impl Bf16Panels {
 
     /// Panels that have been packed before; `None` when `pairs` isn't as long as they are.
     pub fn from_pairs(depth: usize, columns: usize, pairs: PackedValues<u32>) -> Option<Self> {
-        Some(Self { pairs: Panels::from_values(depth.div_ceil(2), columns, pairs)?, depth })
+        Some(Self { pairs: Panels::from_values(pairs_of(depth), columns, pairs)?, depth })
     }
 
     /// Dimensions of the panels of a `[K, N]` matrix.
     pub fn dims(depth: usize, columns: usize) -> [usize; 3] {
-        Panels::<u32>::dims(depth.div_ceil(2), columns)
+        Panels::<u32>::dims(pairs_of(depth), columns)
     }
 
     /// All panels.
@@ -130,19 +148,27 @@ impl Bf16Rows {
     fn for_kernel(x: Matrix, threads: Threads, kernel: Kernel) -> Self {
         let (rows, depth) = (x.rows(), x.columns());
         let words = match kernel {
+            Kernel::Widened => 2 * pairs_of(depth),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Pairs => depth.div_ceil(2),
-            Kernel::Widened => depth.next_multiple_of(2),
+            _ => pairs_of(depth),
         };
         // A gap keeps rows that lie a power of two apart from sharing the same places of a cache.
         let stride = words + 16;
-        let mut rounded = Scratch::new(rows * stride);
+        // A last tile may reach over the end.
+        let spare = match kernel {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kernel::Tiles => gemm::amx::ROWS,
+            _ => 0,
+        };
+        let mut rounded = Scratch::new((rows + spare) * stride);
         let round = |(row, target): (usize, &mut [f32])| {
             Round { x: x.row(row), words: bytemuck::cast_slice_mut(&mut target[..words]), kernel }.dispatch();
         };
         match threads {
-            Threads::One => rounded.chunks_exact_mut(stride).enumerate().for_each(round),
-            Threads::All => rounded.par_chunks_exact_mut(stride).with_min_len(32).enumerate().for_each(round),
+            Threads::One => rounded.chunks_exact_mut(stride).take(rows).enumerate().for_each(round),
+            Threads::All => {
+                rounded.par_chunks_exact_mut(stride).take(rows).with_min_len(32).enumerate().for_each(round)
+            }
         }
         Self { words: rounded, rows, depth, stride, kernel }
     }
@@ -169,19 +195,21 @@ impl SimdOp for Round<'_> {
     fn eval<I: Isa>(self, _: I) {
         let Self { x, words, kernel } = self;
         match kernel {
-            #[cfg(target_arch = "x86_64")]
-            Kernel::Pairs => {
-                let (pairs, rest) = x.as_chunks::<2>();
-                for (word, &[even, odd]) in words.iter_mut().zip(pairs) {
-                    *word = rounded(even) >> 16 | rounded(odd);
-                }
-                if let (Some(word), &[even]) = (words.last_mut(), rest) {
-                    *word = rounded(even) >> 16;
-                }
-            }
             Kernel::Widened => {
                 words.iter_mut().zip(x).for_each(|(word, &value)| *word = rounded(value));
                 words[x.len()..].fill(0);
+            }
+            #[cfg(target_arch = "x86_64")]
+            _ => {
+                let (pairs, rest) = x.as_chunks::<2>();
+                let (words, padding) = words.split_at_mut(pairs.len());
+                for (word, &[even, odd]) in words.iter_mut().zip(pairs) {
+                    *word = rounded(even) >> 16 | rounded(odd);
+                }
+                padding.fill(0);
+                if let (Some(word), &[even]) = (padding.first_mut(), rest) {
+                    *word = rounded(even) >> 16;
+                }
             }
         }
     }
@@ -212,6 +240,8 @@ pub fn multiply(
     assert_eq!(x.depth, weights.depth, "depth of a product");
     let pairs = &weights.pairs;
     match x.kernel {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Kernel::Tiles => amx::multiply(x, rows, pairs, panels, target, epilogue),
         #[cfg(target_arch = "x86_64")]
         Kernel::Pairs => {
             let x = x.matrix(rows, pairs.depth());

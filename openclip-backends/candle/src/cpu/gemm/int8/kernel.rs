@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::cpu::gemm::amx;
+
 /// How tiles are computed.
 #[derive(Debug)]
 pub struct Kernel {
@@ -11,13 +14,27 @@ pub struct Kernel {
     pub width: usize,
     /// Rows of the largest tile.
     pub rows: usize,
+    /// Groups that only go together: the depth is filled up with zeros to a multiple of so many.
+    pub step: usize,
+    /// Depth of a panel that is worked on together: with a tile's rows of that depth, those that are fetched meanwhile and
+    /// the sums it fits into a first-level cache, of 48 KiB where there are larger tiles and else of 32 KiB.
+    pub block: usize,
     /// Whether rows are 16-bit integers whose offset has been subtracted, rather than bytes.
     pub widened: bool,
     tile: Tile,
 }
 
+#[derive(Debug)]
+enum Tile {
+    /// A function for any number of rows up to the most.
+    Function(Function),
+    /// The tiles of AMX.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
+}
+
 /// `(rows, x, bytes from row to row, groups in depth, panel, sums [rows, width])`; the products are added to the sums.
-type Tile = unsafe fn(usize, *const u8, usize, usize, *const i8, *mut i32);
+type Function = unsafe fn(usize, *const u8, usize, usize, *const i8, *mut i32);
 
 impl Kernel {
     /// Bytes of a value of `x`.
@@ -25,18 +42,68 @@ impl Kernel {
         if self.widened { 2 } else { 1 }
     }
 
-    /// Adds the products of `count` rows, which `x` starts with, and `groups` groups of a panel to `sums [count, width]`.
+    /// Groups of a row or column of `depth` values.
+    pub fn groups(&self, depth: usize) -> usize {
+        depth.div_ceil(self.group).next_multiple_of(self.step)
+    }
+
+    /// Makes ready for a product of `rows` rows.
+    pub fn start(&'static self, rows: usize) -> Started {
+        Started {
+            kernel: self,
+            rows,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            tiles: matches!(self.tile, Tile::Amx).then(|| amx::Tiles::new(rows)),
+        }
+    }
+}
+
+/// A kernel at work.
+pub struct Started {
+    kernel: &'static Kernel,
+    rows: usize,
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    tiles: Option<amx::Tiles>,
+}
+
+impl Started {
+    /// Rows that are multiplied at a time, but for the last ones.
+    pub fn height(&self) -> usize {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if let Some(tiles) = &self.tiles {
+            return tiles.height();
+        }
+        self.rows.div_ceil(self.rows.div_ceil(self.kernel.rows).max(1)).max(1)
+    }
+
+    /// Adds the products of the rows from `row` on, whose values `x` starts with, `stride` bytes apart, and of `groups` groups of
+    /// a panel to `sums [height, width]`.
     ///
     /// # Panics
-    /// When a slice is too short.
-    pub fn tile(&self, count: usize, x: &[u8], stride: usize, groups: usize, panel: &[i8], sums: &mut [i32]) {
-        let row = groups * self.group * self.value_bytes();
-        assert!(count > 0 && count <= self.rows && (count - 1) * stride + row <= x.len(), "rows of a tile");
-        assert_eq!(panel.len(), groups * self.group * self.width, "panel of a tile");
-        assert!(sums.len() >= count * self.width, "sums of a tile");
+    /// When a slice is too short: `x` holds as many rows as the height where the kernel has tiles of one height only.
+    pub fn add(&self, row: usize, x: &[u8], stride: usize, groups: usize, panel: &[i8], sums: &mut [i32]) {
+        let Kernel { group, width, step, tile, .. } = self.kernel;
+        let (height, bytes) = (self.height(), groups * group * self.kernel.value_bytes());
+        let count = match tile {
+            Tile::Function(_) => height.min(self.rows - row),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Tile::Amx => height,
+        };
+        assert!((count - 1) * stride + bytes <= x.len(), "rows of a tile");
+        assert_eq!((panel.len(), groups % step), (groups * group * width, 0), "panel of a tile");
+        assert!(sums.len() >= count * width, "sums of a tile");
         // SAFETY: the slices hold what the tile reads and writes, and a kernel is only handed out on a processor that
         // has its instructions.
-        unsafe { (self.tile)(count, x.as_ptr(), stride, groups, panel.as_ptr(), sums.as_mut_ptr()) }
+        unsafe {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            if let Some(tiles) = &self.tiles {
+                let (x, panel) = (x.as_ptr(), panel.as_ptr().cast());
+                return tiles.add_bytes(x, stride, groups / step, panel, sums.as_mut_ptr());
+            }
+            if let Tile::Function(tile) = tile {
+                tile(count, x.as_ptr(), stride, groups, panel.as_ptr(), sums.as_mut_ptr());
+            }
+        }
     }
 }
 
@@ -51,17 +118,29 @@ pub fn available() -> impl Iterator<Item = &'static Kernel> {
     #[cfg(target_arch = "x86_64")]
     let special = {
         let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
-        [(avx512, &x86::VNNI), (is_x86_feature_detected!("avx2"), &x86::AVX2)]
+        #[cfg(target_os = "linux")]
+        let tiles = (amx::is_available(), &x86::AMX);
+        #[cfg(not(target_os = "linux"))]
+        let tiles = (false, &x86::VNNI);
+        [tiles, (avx512, &x86::VNNI), (is_x86_feature_detected!("avx2"), &x86::AVX2)]
     };
     #[cfg(not(target_arch = "x86_64"))]
     let special: [(bool, &Kernel); 0] = [];
     special.into_iter().filter_map(|(there, kernel)| there.then_some(kernel)).chain([&PORTABLE])
 }
 
-static PORTABLE: Kernel = Kernel { group: 2, width: 16, rows: 4, widened: true, tile: portable };
+static PORTABLE: Kernel = Kernel {
+    group: 2,
+    width: 16,
+    rows: 4,
+    step: 1,
+    block: 512,
+    widened: true,
+    tile: Tile::Function(portable),
+};
 
 /// # Safety
-/// As [`Kernel::tile`] checks.
+/// As [`Started::add`] checks.
 unsafe fn portable(
     rows: usize,
     x: *const u8,
@@ -90,10 +169,38 @@ unsafe fn portable(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Kernel;
+    use super::{Kernel, Tile};
+    #[cfg(target_os = "linux")]
+    use crate::cpu::gemm::amx;
 
-    pub static AVX2: Kernel = Kernel { group: 2, width: 16, rows: 6, widened: true, tile: avx2 };
-    pub static VNNI: Kernel = Kernel { group: 4, width: 32, rows: 12, widened: false, tile: vnni };
+    pub static AVX2: Kernel = Kernel {
+        group: 2,
+        width: 16,
+        rows: 6,
+        step: 1,
+        block: 512,
+        widened: true,
+        tile: Tile::Function(avx2),
+    };
+    pub static VNNI: Kernel = Kernel {
+        group: 4,
+        width: 32,
+        rows: 12,
+        step: 1,
+        block: 512,
+        widened: false,
+        tile: Tile::Function(vnni),
+    };
+    #[cfg(target_os = "linux")]
+    pub static AMX: Kernel = Kernel {
+        group: 4,
+        width: amx::WIDTH,
+        rows: amx::ROWS,
+        step: amx::STEP,
+        block: 768,
+        widened: false,
+        tile: Tile::Amx,
+    };
 
     macro_rules! by_rows {
         ($rows:expr, $tile:ident, $arguments:tt, $($count:literal)*) => {
@@ -105,7 +212,7 @@ mod x86 {
     }
 
     /// # Safety
-    /// As [`Kernel::tile`] checks, on a processor with AVX2.
+    /// As [`Started::add`] checks, on a processor with AVX2.
     #[target_feature(enable = "avx2")]
     unsafe fn avx2(
         rows: usize,
@@ -160,7 +267,7 @@ mod x86 {
     }
 
     /// # Safety
-    /// As [`Kernel::tile`] checks, on a processor with AVX-512 VNNI.
+    /// As [`Started::add`] checks, on a processor with AVX-512 VNNI.
     #[target_feature(enable = "avx512f,avx512vnni")]
     unsafe fn vnni(
         rows: usize,

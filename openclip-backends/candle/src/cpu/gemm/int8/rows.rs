@@ -34,10 +34,11 @@ impl QuantizedRows {
 
     pub(super) fn for_kernel(x: Matrix, kernel: &Kernel, threads: Threads) -> Self {
         let depth = x.columns();
-        let bytes = depth.next_multiple_of(kernel.group) * kernel.value_bytes();
+        let bytes = kernel.groups(depth) * kernel.group * kernel.value_bytes();
         // A gap keeps rows that lie a power of two apart from sharing the same places of a cache.
         let stride = bytes.next_multiple_of(4) + 64;
-        let mut values = Scratch::new((x.rows() * stride).div_ceil(size_of::<f32>()));
+        // The last tile may reach over the end.
+        let mut values = Scratch::new(((x.rows() + kernel.rows) * stride).div_ceil(size_of::<f32>()));
         let targets = &mut values.bytes_mut()[..x.rows() * stride];
         let one = |row: usize, target: &mut [u8]| {
             let (target, rest) = target.split_at_mut(depth * kernel.value_bytes());

@@ -43,7 +43,8 @@ impl QuantizedColumns {
     }
 }
 
-/// A weight in panels for the processor's dot product: `[N / width, K / group, width, group]`.
+/// A weight in panels for the processor's dot product: `[N / width, K / group, width, group]`,
+/// filled up with zeros to whole steps of depth.
 #[derive(Debug)]
 pub struct Int8Panels {
     values: PackedValues<i8>,
@@ -66,7 +67,7 @@ impl Int8Panels {
     pub(super) fn for_kernel(weight: &QuantizedColumns, kernel: &'static Kernel) -> Self {
         let (depth, columns, Kernel { width, group, .. }) = (weight.depth, weight.scales.len(), kernel);
         let panels = columns.div_ceil(*width);
-        let len = depth.next_multiple_of(*group) * width;
+        let len = kernel.groups(depth) * group * width;
         let pack = |(panel, values): (usize, &mut [i8])| {
             for column in 0..width.min(&(columns - panel * width)).to_owned() {
                 let stored = &weight.values[(panel * width + column) * depth..][..depth];
@@ -91,8 +92,8 @@ impl Int8Panels {
 
     /// Dimensions of the panels of a `[K, N]` matrix on this processor.
     pub fn dims(depth: usize, columns: usize) -> [usize; 4] {
-        let Kernel { width, group, .. } = kernel();
-        [columns.div_ceil(*width), depth.div_ceil(*group), *width, *group]
+        let kernel = kernel();
+        [columns.div_ceil(kernel.width), kernel.groups(depth), kernel.width, kernel.group]
     }
 
     /// All panels, and factors and sums of their columns.
@@ -135,7 +136,7 @@ impl Int8Panels {
 
     /// Groups of neighbours in depth.
     pub(super) fn groups(&self) -> usize {
-        self.depth.div_ceil(self.kernel.group)
+        self.kernel.groups(self.depth)
     }
 
     /// These groups of the panel `index`.
@@ -144,9 +145,8 @@ impl Int8Panels {
         &self.values[(start + groups.start) * size..(start + groups.end) * size]
     }
 
-    /// Factors and sums of the columns of the panel `index`.
-    pub(super) fn columns_of(&self, index: usize) -> (&[f32], &[i32]) {
-        let columns = index * self.kernel.width..(index + 1) * self.kernel.width;
-        (&self.scales[columns.clone()], &self.sums[columns])
+    /// Factors and sums of the columns from `first` on.
+    pub(super) fn columns_from(&self, first: usize) -> (&[f32], &[i32]) {
+        (&self.scales[first..], &self.sums[first..])
     }
 }
