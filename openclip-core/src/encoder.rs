@@ -337,12 +337,19 @@ impl<B: Eager> TextEncoder for EagerTextEncoder<B> {
         if tokens.rows() == 0 {
             return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
-        // Whoever looks inside wants to see all of it.
-        let tokens = self.info.arranged(tokens, !taps.wants_nothing())?;
-        self.backend.run(|| {
-            let input = self.backend.upload_tokens(&tokens)?;
-            run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
-        })
+        let run = |tokens: &TokenBatch, taps: Taps<HostTensor>| {
+            // Whoever looks inside wants to see all of it.
+            let tokens = self.info.arranged(tokens, !taps.wants_nothing())?;
+            self.backend.run(|| {
+                let input = self.backend.upload_tokens(&tokens)?;
+                run_eagerly(&self.backend, taps, |taps| self.tower.forward(&self.backend, &input, taps))
+            })
+        };
+        if taps.wants_nothing() {
+            let encode = |tokens: &TokenBatch| Ok(run(tokens, Taps::like(&taps))?.0);
+            return Ok((self.info.in_groups(tokens, encode)?, Vec::new()));
+        }
+        run(tokens, taps)
     }
 }
 

@@ -11,6 +11,7 @@ mod dims;
 mod encoder;
 mod error;
 pub mod files;
+mod groups;
 pub mod nn;
 mod taps;
 mod tensor;

@@ -85,15 +85,25 @@ impl TextEncoder for OrtTextEncoder {
         if tokens.rows() == 0 {
             return Ok((HostTensor::zeros([0, self.info.embed_dim]), Vec::new()));
         }
-        // Whoever looks inside wants to see all of it.
-        let tokens = self.info.arranged(tokens, !taps.wants_nothing())?;
-        let mut rows = Rows::texts(&tokens, self.pad_id);
-        if let Some(length) = self.model.interface().fixed(1) {
-            rows = rows.padded(length)?;
+        let fixed_length = self.model.interface().fixed(1);
+        let rows = |tokens: &TokenBatch, whole: bool| {
+            let tokens = self.info.arranged(tokens, whole)?;
+            let rows = Rows::texts(&tokens, self.pad_id);
+            match fixed_length {
+                Some(length) => rows.padded(length),
+                None => Ok(rows),
+            }
+        };
+        if !taps.wants_nothing() {
+            // Whoever looks inside wants to see all of it.
+            return self.model.run_with_taps(&rows(tokens, true)?, &taps);
         }
-        match taps.wants_nothing() {
-            true => Ok((self.model.run(&rows)?, Vec::new())),
-            false => self.model.run_with_taps(&rows, &taps),
-        }
+        let encode = |tokens: &TokenBatch| self.model.run(&rows(tokens, false)?);
+        let embeddings = match fixed_length {
+            // Short texts take as long as long ones.
+            Some(_) => encode(tokens)?,
+            None => self.info.in_groups(tokens, encode)?,
+        };
+        Ok((embeddings, Vec::new()))
     }
 }
