@@ -38,9 +38,10 @@ pub trait TiledProduct {
     /// Makes a block ready for [`add`](Self::add).
     fn begin(&mut self, panel: usize, block: usize);
 
-    /// Adds the products of the group of rows from `row` on and the block to `sums [height, width]`. Of a last group that
-    /// reaches over the end of the rows, those sums that are there count.
-    fn add(&self, row: usize, sums: &mut [Self::Sum]);
+    /// Adds the products of a group of rows and the block to `sums [height, width]`, and fetches the group's share of
+    /// `next`, which the next block is made of. Of a last group that reaches over the end of the rows, those sums that
+    /// are there count.
+    fn add<I: Isa>(&self, isa: I, group: Group, next: &[u8], sums: &mut [Self::Sum]);
 
     /// A register of what the first sums stand for, those of the row `row` and of columns from `column` on, with `bias` added.
     fn value<I: Isa>(&self, isa: I, row: usize, column: usize, sums: &[Self::Sum], bias: I::F32) -> I::F32;
@@ -159,10 +160,30 @@ fn add_products<I: Isa, T: TiledProduct>(
         } else {
             &[]
         };
-        for (group, sums) in sums.chunks_exact_mut(height * width).enumerate() {
-            prefetch(isa, &next[group * next.len() / groups..(group + 1) * next.len() / groups]);
-            tiles.add(group * height, sums);
+        for (index, sums) in sums.chunks_exact_mut(height * width).enumerate() {
+            tiles.add(isa, Group { index, count: groups, row: index * height }, next, sums);
         }
+    }
+}
+
+/// Rows that are worked on together.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    pub index: usize,
+    /// How many groups there are.
+    pub count: usize,
+    /// The first row.
+    pub row: usize,
+}
+
+impl Group {
+    /// Fetches an equal share of the memory.
+    #[inline(always)]
+    pub fn fetch<I: Isa>(self, isa: I, next: &[u8]) {
+        prefetch(
+            isa,
+            &next[self.index * next.len() / self.count..(self.index + 1) * next.len() / self.count],
+        );
     }
 }
 

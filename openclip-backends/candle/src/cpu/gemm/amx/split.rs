@@ -9,7 +9,7 @@ use rten_simd::{
 };
 
 use super::{
-    DEPTH, PARTS, ROWS, STEP, Tiles, WIDTH,
+    DEPTH, PARTS, ROWS, SPLIT_LINES, STEP, Tiles, WIDTH, ahead,
     parts::{split_panel, split_row},
 };
 use crate::cpu::{
@@ -17,7 +17,7 @@ use crate::cpu::{
     gemm::{
         Epilogue, PanelSource,
         product::Product,
-        sums::{self, TiledProduct},
+        sums::{self, Group, TiledProduct},
     },
     matrix::Matrix,
     scratch::Scratch,
@@ -159,9 +159,9 @@ impl<W: PanelSource<Word = f32>> TiledProduct for Split<'_, W> {
     }
 
     #[inline(always)]
-    fn add(&self, row: usize, sums: &mut [f32]) {
+    fn add<I: Isa>(&self, _: I, group: Group, next: &[u8], sums: &mut [f32]) {
         let (stride, height) = (self.x.stride, self.tiles.height());
-        let x = &self.x.words[row * stride + self.steps.start * PARTS * STEP..];
+        let x = &self.x.words[group.row * stride + self.steps.start * PARTS * STEP..];
         assert!(
             sums.len() == height * WIDTH
                 && (height - 1) * stride + self.steps.len() * PARTS * STEP <= x.len()
@@ -176,6 +176,7 @@ impl<W: PanelSource<Word = f32>> TiledProduct for Split<'_, W> {
                 self.steps.len(),
                 self.block.as_ptr().cast(),
                 sums.as_mut_ptr(),
+                ahead(next, group.index, self.steps.len() * SPLIT_LINES, self.block.as_ptr().cast()),
             );
         }
     }

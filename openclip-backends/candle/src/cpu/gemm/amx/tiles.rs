@@ -77,10 +77,11 @@ impl Drop for Tiles {
 }
 
 /// A function that adds the products of a group of rows and a block of a panel to `sums [height, WIDTH]`. At each of `steps` steps
-/// of depth it takes `parts` lines of each row, `stride` bytes apart, and as many times `STEP` rows of the panel. `$both`
-/// multiplies them into both halves of the rows, `$above` into the first.
+/// of depth it takes `parts` lines of each row, `stride` bytes apart, and as many times `STEP` rows of the panel, and asks for
+/// `lines` lines from `ahead` on: memory that is needed later comes while the tiles are busy. `$both` multiplies them into both
+/// halves of the rows, `$above` into the first.
 macro_rules! product {
-    ($(#[$about:meta])* $name:ident, $sum:ty, $parts:expr, [$($both:expr,)*], [$($above:expr,)*]) => {
+    ($(#[$about:meta])* $name:ident, $sum:ty, $parts:expr, $lines:expr, [$($both:expr,)*], [$($above:expr,)*]) => {
         impl Tiles {
             $(#[$about])*
             pub unsafe fn $name(
@@ -90,6 +91,7 @@ macro_rules! product {
                 steps: usize,
                 panel: *const u8,
                 sums: *mut $sum,
+                ahead: *const u8,
             ) {
                 if steps == 0 {
                     return;
@@ -107,6 +109,7 @@ macro_rules! product {
                             "add {x}, {x_step}",
                             "add {below}, {x_step}",
                             "add {panel}, {panel_step}",
+                            "add {ahead}, {ahead_step}",
                             "dec {steps}",
                             "jnz 2b",
                             "tilestored [{sums} + {line}*1], tmm0",
@@ -121,7 +124,9 @@ macro_rules! product {
                             stride = in(reg) stride,
                             panel = inout(reg) panel => _,
                             steps = inout(reg) steps => _,
+                            ahead = inout(reg) ahead => _,
                             x_step = const $parts * LINE,
+                            ahead_step = const $lines * LINE,
                             panel_step = const $parts * PANEL_STEP,
                             options(nostack),
                         );
@@ -136,6 +141,7 @@ macro_rules! product {
                             $($above,)*
                             "add {x}, {x_step}",
                             "add {panel}, {panel_step}",
+                            "add {ahead}, {ahead_step}",
                             "dec {steps}",
                             "jnz 2b",
                             "tilestored [{sums} + {line}*1], tmm0",
@@ -146,7 +152,9 @@ macro_rules! product {
                             stride = in(reg) stride,
                             panel = inout(reg) panel => _,
                             steps = inout(reg) steps => _,
+                            ahead = inout(reg) ahead => _,
                             x_step = const $parts * LINE,
+                            ahead_step = const $lines * LINE,
                             panel_step = const $parts * PANEL_STEP,
                             options(nostack),
                         );
@@ -157,28 +165,44 @@ macro_rules! product {
     };
 }
 
+/// Lines that a step of [`Tiles::add_bytes`] and [`Tiles::add_pairs`] asks for: half of those of a panel.
+pub const PLAIN_LINES: usize = 16;
+/// Lines that a step of [`Tiles::add_split`] asks for: half of those of a panel of 32-bit floats.
+pub const SPLIT_LINES: usize = 32;
+
+/// Asks for a few lines, from one of those ahead on.
+macro_rules! fetch {
+    ($($place:literal)*) => { concat!($("prefetcht0 [{ahead} + 64*", $place, "]\n",)*) };
+}
+
 /// Assembles the products of one line of each row.
 macro_rules! plain {
     ($(#[$about:meta])* $name:ident, $sum:ty, $multiply:literal) => {
         product!(
             $(#[$about])*
-            $name, $sum, 1,
+            $name, $sum, 1, PLAIN_LINES,
             [
                 "tileloadd tmm4, [{x} + {stride}*1]",
                 "tileloadd tmm6, [{panel} + {line}*1]",
                 "tileloadd tmm7, [{panel} + {line}*1 + 64]",
                 concat!($multiply, " tmm0, tmm4, tmm6"),
+                fetch!(0 1 2 3),
                 concat!($multiply, " tmm1, tmm4, tmm7"),
+                fetch!(4 5 6 7),
                 "tileloadd tmm5, [{below} + {stride}*1]",
                 concat!($multiply, " tmm2, tmm5, tmm6"),
+                fetch!(8 9 10 11),
                 concat!($multiply, " tmm3, tmm5, tmm7"),
+                fetch!(12 13 14 15),
             ],
             [
                 "tileloadd tmm4, [{x} + {stride}*1]",
                 "tileloadd tmm6, [{panel} + {line}*1]",
                 "tileloadd tmm7, [{panel} + {line}*1 + 64]",
                 concat!($multiply, " tmm0, tmm4, tmm6"),
+                fetch!(0 1 2 3 4 5 6 7),
                 concat!($multiply, " tmm1, tmm4, tmm7"),
+                fetch!(8 9 10 11 12 13 14 15),
             ]
         );
     };
@@ -207,71 +231,108 @@ product!(
     /// the others are added in an order in which neighbours share a factor.
     ///
     /// # Safety
-    /// As [`add_bytes`](Self::add_bytes), with `PARTS` lines of a row after each other for each step, and `PARTS` times 16 rows of the panel.
-    add_split, f32, PARTS,
+    /// As [`add_bytes`](Self::add_bytes), with `PARTS` lines of a row after each other for each step, and `PARTS` times 16 rows of
+    /// the panel.
+    add_split, f32, PARTS, SPLIT_LINES,
     [
         "tileloadd tmm4, [{x} + {stride}*1 + 128]",
         "tileloadd tmm5, [{below} + {stride}*1 + 128]",
         "tileloadd tmm6, [{panel} + {line}*1 + 0]",
         "tileloadd tmm7, [{panel} + {line}*1 + 64]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(0),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(1),
         "tdpbf16ps tmm2, tmm5, tmm6",
+        fetch!(2 3),
         "tdpbf16ps tmm3, tmm5, tmm7",
+        fetch!(4),
         "tileloadd tmm4, [{x} + {stride}*1 + 64]",
         "tileloadd tmm5, [{below} + {stride}*1 + 64]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(5),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(6 7),
         "tdpbf16ps tmm2, tmm5, tmm6",
+        fetch!(8),
         "tdpbf16ps tmm3, tmm5, tmm7",
+        fetch!(9),
         "tileloadd tmm6, [{panel} + {line}*1 + 2048]",
         "tileloadd tmm7, [{panel} + {line}*1 + 2112]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(10 11),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(12),
         "tdpbf16ps tmm2, tmm5, tmm6",
+        fetch!(13),
         "tdpbf16ps tmm3, tmm5, tmm7",
+        fetch!(14 15),
         "tileloadd tmm4, [{x} + {stride}*1 + 0]",
         "tileloadd tmm5, [{below} + {stride}*1 + 0]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(16),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(17),
         "tdpbf16ps tmm2, tmm5, tmm6",
+        fetch!(18 19),
         "tdpbf16ps tmm3, tmm5, tmm7",
+        fetch!(20),
         "tileloadd tmm6, [{panel} + {line}*1 + 0]",
         "tileloadd tmm7, [{panel} + {line}*1 + 64]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(21),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(22 23),
         "tdpbf16ps tmm2, tmm5, tmm6",
+        fetch!(24),
         "tdpbf16ps tmm3, tmm5, tmm7",
+        fetch!(25),
         "tileloadd tmm6, [{panel} + {line}*1 + 4096]",
         "tileloadd tmm7, [{panel} + {line}*1 + 4160]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(26 27),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(28),
         "tdpbf16ps tmm2, tmm5, tmm6",
+        fetch!(29),
         "tdpbf16ps tmm3, tmm5, tmm7",
+        fetch!(30 31),
     ],
     [
         "tileloadd tmm4, [{x} + {stride}*1 + 128]",
         "tileloadd tmm6, [{panel} + {line}*1 + 0]",
         "tileloadd tmm7, [{panel} + {line}*1 + 64]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(0 1),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(2 3 4),
         "tileloadd tmm4, [{x} + {stride}*1 + 64]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(5 6 7),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(8 9),
         "tileloadd tmm6, [{panel} + {line}*1 + 2048]",
         "tileloadd tmm7, [{panel} + {line}*1 + 2112]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(10 11 12),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(13 14 15),
         "tileloadd tmm4, [{x} + {stride}*1 + 0]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(16 17),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(18 19 20),
         "tileloadd tmm6, [{panel} + {line}*1 + 0]",
         "tileloadd tmm7, [{panel} + {line}*1 + 64]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(21 22 23),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(24 25),
         "tileloadd tmm6, [{panel} + {line}*1 + 4096]",
         "tileloadd tmm7, [{panel} + {line}*1 + 4160]",
         "tdpbf16ps tmm0, tmm4, tmm6",
+        fetch!(26 27 28),
         "tdpbf16ps tmm1, tmm4, tmm7",
+        fetch!(29 30 31),
     ]
 );

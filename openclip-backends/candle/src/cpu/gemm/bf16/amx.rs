@@ -11,8 +11,8 @@ use super::Bf16Rows;
 use crate::cpu::{
     gemm::{
         Epilogue, Panels,
-        amx::{STEP, Tiles, WIDTH},
-        sums::{self, TiledProduct},
+        amx::{PLAIN_LINES, STEP, Tiles, WIDTH, ahead},
+        sums::{self, Group, TiledProduct},
     },
     matrix::MatrixMut,
 };
@@ -90,10 +90,10 @@ impl TiledProduct for Pairs<'_> {
     }
 
     #[inline(always)]
-    fn add(&self, row: usize, sums: &mut [f32]) {
-        let x = &self.words[row * self.stride + self.depths.start..];
+    fn add<I: Isa>(&self, _: I, group: Group, next: &[u8], sums: &mut [f32]) {
+        let x = &self.words[group.row * self.stride + self.depths.start..];
         let panel = self.pairs.rows(self.panel, self.depths.clone());
-        let height = self.tiles.height();
+        let (height, steps) = (self.tiles.height(), self.depths.len() / STEP);
         assert!(
             sums.len() == height * WIDTH && (height - 1) * self.stride + self.depths.len() <= x.len(),
             "a tile of a product"
@@ -103,9 +103,10 @@ impl TiledProduct for Pairs<'_> {
             self.tiles.add_pairs(
                 x.as_ptr().cast(),
                 self.stride * size_of::<u32>(),
-                self.depths.len() / STEP,
+                steps,
                 panel.as_ptr().cast(),
                 sums.as_mut_ptr(),
+                ahead(next, group.index, steps * PLAIN_LINES, panel.as_ptr().cast()),
             );
         }
     }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::cpu::gemm::amx;
+use crate::cpu::gemm::sums::Group;
 
 /// How tiles are computed.
 #[derive(Debug)]
@@ -76,32 +77,41 @@ impl Started {
         self.rows.div_ceil(self.rows.div_ceil(self.kernel.rows).max(1)).max(1)
     }
 
-    /// Adds the products of the rows from `row` on, whose values `x` starts with, `stride` bytes apart, and of `groups` groups of
-    /// a panel to `sums [height, width]`.
+    /// Whether it fetches what is needed next.
+    pub fn fetches(&self) -> bool {
+        !matches!(self.kernel.tile, Tile::Function(_))
+    }
+
+    /// Adds the products of a group of rows, whose values `x` starts with, so many bytes apart, and of some groups in depth of a panel
+    /// to `sums [height, width]`.
     ///
     /// # Panics
     /// When a slice is too short: `x` holds as many rows as the height where the kernel has tiles of one height only.
-    pub fn add(&self, row: usize, x: &[u8], stride: usize, groups: usize, panel: &[i8], sums: &mut [i32]) {
+    pub fn add(&self, rows: Group, (x, stride): (&[u8], usize), panel: &[i8], sums: &mut [i32], next: &[u8]) {
         let Kernel { group, width, step, tile, .. } = self.kernel;
-        let (height, bytes) = (self.height(), groups * group * self.kernel.value_bytes());
+        let (height, groups) = (self.height(), panel.len() / (group * width));
         let count = match tile {
-            Tile::Function(_) => height.min(self.rows - row),
+            Tile::Function(_) => height.min(self.rows - rows.row),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Tile::Amx => height,
         };
+        let bytes = groups * group * self.kernel.value_bytes();
         assert!((count - 1) * stride + bytes <= x.len(), "rows of a tile");
-        assert_eq!((panel.len(), groups % step), (groups * group * width, 0), "panel of a tile");
+        assert_eq!((panel.len() % (group * width), groups % step), (0, 0), "panel of a tile");
         assert!(sums.len() >= count * width, "sums of a tile");
+        let (x, sums) = (x.as_ptr(), sums.as_mut_ptr());
         // SAFETY: the slices hold what the tile reads and writes, and a kernel is only handed out on a processor that
         // has its instructions.
         unsafe {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            if let Some(tiles) = &self.tiles {
-                let (x, panel) = (x.as_ptr(), panel.as_ptr().cast());
-                return tiles.add_bytes(x, stride, groups / step, panel, sums.as_mut_ptr());
-            }
-            if let Tile::Function(tile) = tile {
-                tile(count, x.as_ptr(), stride, groups, panel.as_ptr(), sums.as_mut_ptr());
+            match tile {
+                Tile::Function(tile) => tile(count, x, stride, groups, panel.as_ptr(), sums),
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Tile::Amx => {
+                    let (steps, panel) = (groups / step, panel.as_ptr().cast());
+                    let Some(tiles) = &self.tiles else { unreachable!("they are there when it is started") };
+                    let ahead = amx::ahead(next, rows.index, steps * amx::PLAIN_LINES, panel);
+                    tiles.add_bytes(x, stride, steps, panel, sums, ahead);
+                }
             }
         }
     }

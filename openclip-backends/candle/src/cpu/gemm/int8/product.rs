@@ -11,7 +11,7 @@ use super::{Int8Panels, QuantizedRows, kernel::Started};
 use crate::cpu::{
     gemm::{
         Epilogue,
-        sums::{self, TiledProduct},
+        sums::{self, Group, TiledProduct},
     },
     matrix::MatrixMut,
 };
@@ -86,12 +86,15 @@ impl TiledProduct for Integers<'_> {
     }
 
     #[inline(always)]
-    fn add(&self, row: usize, sums: &mut [i32]) {
+    fn add<I: Isa>(&self, isa: I, group: Group, next: &[u8], sums: &mut [i32]) {
         let kernel = self.weights.kernel();
         let offset = self.groups.start * kernel.group * kernel.value_bytes();
-        let x = &self.x.bytes_from(self.first + row)[offset..];
+        let x = &self.x.bytes_from(self.first + group.row)[offset..];
         let panel = self.weights.block(self.panel, self.groups.clone());
-        self.kernel.add(row, x, self.x.stride(), self.groups.len(), panel, sums);
+        if !self.kernel.fetches() {
+            group.fetch(isa, next);
+        }
+        self.kernel.add(group, (x, self.x.stride()), panel, sums, next);
     }
 
     /// `scale * scales * (sums - zero * column sums) + bias`.
