@@ -1,0 +1,14 @@
+//! Metrics, as functions of features, scores and texts. What each is compared with is said where it stands.
+
+mod classification;
+mod mean;
+mod multilabel;
+mod retrieval;
+mod selection;
+pub(crate) mod similarity;
+pub mod top;
+
+pub use classification::{ClassFigures, ClassificationMetrics, Confusion, classification};
+pub use multilabel::{MultilabelMetrics, multilabel};
+pub use retrieval::{DirectionMetrics, RetrievalMetrics, retrieval};
+pub use selection::{SelectionMetrics, selection};

@@ -1,0 +1,105 @@
+//! Metrics beside those of their Python originals, on inputs that `xtask/reference/evaluation.py` made up.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test")]
+
+use std::{fs, path::Path};
+
+use openclip_core::HostTensor;
+use openclip_eval::metric::{self, top::TopK};
+use serde_json::Value;
+
+fn cases(kind: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/evaluation/metrics.json");
+    let all: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    all[kind].as_array().unwrap().clone()
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn features(value: &Value) -> HostTensor {
+    let rows: Vec<Vec<f32>> = parse(value);
+    HostTensor::new([rows.len(), rows[0].len()], rows.concat()).unwrap()
+}
+
+/// Compares figures to the last bit; what isn't defined is nothing in the reference.
+fn assert_equal(case: &Value, found: &[(String, f64)]) {
+    let name = &case["name"];
+    for (figure, expected) in case["figures"].as_object().unwrap() {
+        let (_, value) = found.iter().find(|(known, _)| known == figure).unwrap();
+        match expected.as_f64() {
+            Some(expected) => assert_eq!(*value, expected, "{name}: {figure}"),
+            None => assert!(value.is_nan(), "{name}: {figure}"),
+        }
+    }
+}
+
+#[test]
+fn the_first_of_equal_scores_are_those_of_torch() {
+    for case in cases("top") {
+        let scores: Vec<f32> = parse(&case["scores"]);
+        let expected: Vec<usize> = parse(&case["top"]);
+        let found: Vec<usize> = TopK::default().select(&scores, expected.len()).collect();
+        assert_eq!(found, expected, "{} of {}", expected.len(), scores.len());
+    }
+}
+
+#[test]
+fn classification() {
+    for case in cases("classification") {
+        let classes: Vec<usize> = parse(&case["classes"]);
+        let found =
+            metric::classification(&features(&case["features"]), &features(&case["classifier"]), &classes)
+                .unwrap();
+        assert_equal(&case, &found.figures());
+    }
+}
+
+#[test]
+fn multilabel() {
+    for case in cases("multilabel") {
+        let labels: Vec<Vec<u8>> = parse(&case["labels"]);
+        let labels: Vec<Vec<bool>> =
+            labels.into_iter().map(|row| row.into_iter().map(|label| label == 1).collect()).collect();
+        let found = metric::multilabel(&features(&case["features"]), &features(&case["classifier"]), &labels)
+            .unwrap();
+        let expected: Vec<f32> = parse(&case["average_precision"]);
+        for (class, (found, expected)) in found.average_precision.iter().zip(&expected).enumerate() {
+            assert!((found - expected).abs() < 1e-6, "{}: class {class}: {found} {expected}", case["name"]);
+        }
+        let mean = case["mean_average_precision"].as_f64().unwrap();
+        assert!((found.mean_average_precision - mean).abs() < 1e-6, "{}", case["name"]);
+    }
+}
+
+#[test]
+fn retrieval() {
+    for case in cases("retrieval") {
+        let (image_of_text, ks): (Vec<usize>, Vec<usize>) =
+            (parse(&case["image_of_text"]), parse(&case["recall_k"]));
+        let (images, texts) = (features(&case["images"]), features(&case["texts"]));
+        let found = metric::retrieval(&images, &texts, &image_of_text, &ks).unwrap();
+        let directions =
+            [("image_retrieval", &found.image_retrieval), ("text_retrieval", &found.text_retrieval)];
+        let named = directions.iter().flat_map(|(name, direction)| {
+            assert!(
+                direction.recall_worst.iter().zip(&direction.recall).all(|(worst, recall)| worst <= recall)
+            );
+            ks.iter().zip(&direction.recall).map(move |(k, recall)| (format!("{name}_recall@{k}"), *recall))
+        });
+        assert_equal(&case, &named.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn selection() {
+    for case in cases("selection") {
+        let (images, texts) = (features(&case["images"]), features(&case["texts"]));
+        let found =
+            metric::selection(&images, &texts, parse(&case["images_each"]), parse(&case["texts_each"]))
+                .unwrap();
+        let figures = [("image_acc", found.image_acc), ("text_acc", found.text_acc), ("acc", found.acc)];
+        assert_equal(&case, &figures.map(|(name, value)| (name.to_owned(), value)));
+    }
+}

@@ -1,0 +1,20 @@
+//! `openclip eval`: how good a model is, on a dataset.
+
+pub mod arguments;
+mod classes;
+mod observer;
+mod run;
+mod tasks;
+
+use anyhow::Result;
+use arguments::{Eval, EvalCommand};
+
+use crate::cli::{Program, outcome::Outcome};
+
+pub fn run(arguments: &Eval, program: &Program) -> Result<Outcome> {
+    match &arguments.command {
+        EvalCommand::ZeroShot(zero_shot) => tasks::zero_shot(zero_shot, program),
+        EvalCommand::Retrieval(retrieval) => tasks::retrieval(retrieval, program),
+        EvalCommand::Selection(selection) => tasks::selection(selection, program),
+    }
+}

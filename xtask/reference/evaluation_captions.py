@@ -1,0 +1,1 @@
+def caption_cases(): return {}
