@@ -22,11 +22,12 @@ pub mod features;
 pub mod metric;
 mod model;
 mod record;
+pub mod report;
 pub mod task;
 #[cfg(test)]
 mod testing;
 
 pub use classifier::Classifier;
 pub use error::{Error, ModelError, Result};
-pub use model::{CaptionModel, Model};
+pub use model::Model;
 pub use record::{Details, Record};

@@ -31,19 +31,13 @@ pub trait Model: Sync {
     /// # Errors
     /// When the tower can't be loaded or run, or gives more than one embedding for a text.
     fn embed_texts(&self, texts: &[&str], batch_size: usize) -> Result<HostTensor, ModelError>;
-}
 
-/// A model that writes captions.
-pub trait CaptionModel {
-    /// What prepares images.
+    /// A caption for each of the prepared images `[N, 3, H, W]`.
     ///
     /// # Errors
-    /// When the model has no image tower.
-    fn preprocessor(&self) -> Result<&Preprocessor, ModelError>;
-
-    /// A caption for each image of `[N, 3, H, W]`.
-    ///
-    /// # Errors
-    /// When the model can't be loaded or run.
-    fn caption(&self, pixels: &HostTensor) -> Result<Vec<String>, ModelError>;
+    /// When the model writes none, or can't be loaded or run.
+    fn caption(&self, pixels: &HostTensor) -> Result<Vec<String>, ModelError> {
+        let _ = pixels;
+        Err("the model writes no captions".into())
+    }
 }

@@ -35,6 +35,11 @@ impl Model for Letters {
         let rows: Vec<f32> = texts.iter().flat_map(|text| [count(text, 'a'), count(text, 'b')]).collect();
         Ok(HostTensor::new([texts.len(), 2], rows)?)
     }
+
+    fn caption(&self, pixels: &HostTensor) -> Result<Vec<String>, ModelError> {
+        let word = |image: &[f32]| if image[0] > image[8] { "a red thing" } else { "something blue" };
+        Ok(pixels.rows().map(|image| word(image).to_owned()).collect())
+    }
 }
 
 /// A picture of one colour, as a file.

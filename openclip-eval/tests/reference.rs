@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use openclip_core::HostTensor;
-use openclip_eval::metric::{self, top::TopK};
+use openclip_eval::metric::{self, caption::Captioned, top::TopK};
 use serde_json::Value;
 
 fn cases(kind: &str) -> Vec<Value> {
@@ -101,5 +101,41 @@ fn selection() {
                 .unwrap();
         let figures = [("image_acc", found.image_acc), ("text_acc", found.text_acc), ("acc", found.acc)];
         assert_equal(&case, &figures.map(|(name, value)| (name.to_owned(), value)));
+    }
+}
+
+fn caption_cases(kind: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/evaluation/captions.json");
+    let all: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    all[kind].as_array().unwrap().clone()
+}
+
+#[test]
+fn captions_are_tokenized_as_in_pycocoevalcap() {
+    let cases: Vec<[String; 2]> = caption_cases("tokens").iter().map(parse).collect();
+    let differ = cases.iter().filter_map(|[text, expected]| {
+        let found = metric::caption::tokenize(text);
+        (found != *expected).then(|| format!("{text}\n  {found}\n  {expected}"))
+    });
+    let differ: Vec<String> = differ.collect();
+    assert!(differ.is_empty(), "{} of {}:\n{}", differ.len(), cases.len(), differ.join("\n"));
+}
+
+#[test]
+fn captions_are_scored_as_in_pycocoevalcap() {
+    for case in caption_cases("scores") {
+        let (captions, references): (Vec<String>, Vec<Vec<String>>) = (parse(&case["captions"]), parse(&case["references"]));
+        let captioned: Vec<Captioned> = captions
+            .into_iter()
+            .zip(references)
+            .map(|(caption, references)| Captioned { caption, references })
+            .collect();
+        let found = metric::caption::captions(&captioned).unwrap();
+        let [one, two, three, four] = found.bleu;
+        let figures = [("Bleu_1", one), ("Bleu_2", two), ("Bleu_3", three), ("Bleu_4", four), ("ROUGE_L", found.rouge_l), ("CIDEr", found.cider)];
+        for (name, value) in figures {
+            let expected = case["figures"][name].as_f64().unwrap();
+            assert!((value - expected).abs() <= 1e-12 * expected.abs().max(1e-3), "{}: {name}: {value} {expected}", case["name"]);
+        }
     }
 }

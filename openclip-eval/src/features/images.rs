@@ -8,7 +8,7 @@ use std::{
 use openclip_core::HostTensor;
 use openclip_vision::{
     DecodedImage,
-    preprocess::{BatchLoader, ImageSource, LoaderOptions},
+    preprocess::{BatchLoader, ImageSource, LoaderOptions, Preprocessor},
 };
 
 use super::{FeatureStore, Journal, Observer};
@@ -75,7 +75,7 @@ impl Extracted {
 /// What the thread that reads samples and the one that runs the model share.
 #[derive(Default)]
 struct Seen {
-    samples: VecDeque<(String, usize, Target)>,
+    samples: SeenSamples,
     fault: Option<Error>,
 }
 
@@ -90,7 +90,7 @@ pub fn extract(
     options: &ExtractionOptions,
     observer: &dyn Observer,
 ) -> Result<Extracted> {
-    let preprocessor = model.preprocessor().map_err(Error::Model)?.clone();
+    let preprocessor = model.preprocessor().map_err(Error::Model)?;
     let journal = options.store.as_ref().map(|store| {
         let probe = probe(model)?;
         let decode = format!("{:?}", options.loader.decode);
@@ -98,34 +98,54 @@ pub fn extract(
     });
     let mut kept = Kept { journal: journal.transpose()?, outcomes: Vec::new(), values: Vec::new(), width: 0 };
     let done = kept.done();
-    observer.start("images", dataset.info().len, done);
     kept.reasons().for_each(|reason| observer.broken(reason));
+    let (samples, computed) = read_images(dataset, preprocessor, options, done, observer, |pixels, broken| {
+        let mut features = match pixels.dims().first() {
+            Some(0) | None => HostTensor::zeros([0, kept.known_width()]),
+            Some(_) => model.embed_images(pixels).map_err(Error::Model)?,
+        };
+        features.l2_normalize_rows();
+        kept.add(broken, &features)
+    })?;
+    kept.finish(samples, computed)
+}
+
+/// Reads the images of `dataset` but for the first `done`, and hands them to `each` batch by batch, `[N, 3, H, W]`: for each
+/// image there is nothing, or the reason why it isn't among them. Returns all samples, and how many images were read.
+pub(crate) fn read_images(
+    dataset: &dyn Dataset,
+    preprocessor: &Preprocessor,
+    options: &ExtractionOptions,
+    done: usize,
+    observer: &dyn Observer,
+    mut each: impl FnMut(&HostTensor, Vec<Option<String>>) -> Result<()>,
+) -> Result<(SeenSamples, usize)> {
+    observer.start("images", dataset.info().len, done);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let sources = new_images(dataset, done, Arc::clone(&seen))?;
     let mut computed = 0;
-    for batch in BatchLoader::new(preprocessor, sources, options.loader) {
+    for batch in BatchLoader::new(preprocessor.clone(), sources, options.loader) {
         let broken: Vec<Option<String>> =
             batch.items.iter().map(|item| item.as_ref().err().map(ToString::to_string)).collect();
-        let mut features = match batch.pixels.dims().first() {
-            Some(0) | None => HostTensor::zeros([0, kept.known_width()]),
-            Some(_) => model.embed_images(&batch.pixels).map_err(Error::Model)?,
-        };
-        features.l2_normalize_rows();
         broken.iter().flatten().for_each(|reason| observer.broken(reason));
-        observer.advance(broken.len());
-        computed += broken.len();
-        kept.add(broken, &features)?;
+        let count = broken.len();
+        each(&batch.pixels, broken)?;
+        observer.advance(count);
+        computed += count;
     }
     observer.finish();
     let Seen { samples, fault } = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
-    if let Some(fault) = fault {
-        return Err(fault);
+    match fault {
+        Some(fault) => Err(fault),
+        None if samples.is_empty() => {
+            Err(Error::Undefined("the dataset has no samples in this split".to_owned()))
+        }
+        None => Ok((samples, computed)),
     }
-    if samples.is_empty() {
-        return Err(Error::Undefined("the dataset has no samples in this split".to_owned()));
-    }
-    kept.finish(samples, computed)
 }
+
+/// Samples in order: their names, how many images they have, and their targets.
+pub(crate) type SeenSamples = VecDeque<(String, usize, Target)>;
 
 /// The images that aren't done, while the targets of all are written down.
 fn new_images(
@@ -222,7 +242,7 @@ impl Kept {
         Ok(())
     }
 
-    fn finish(self, samples: VecDeque<(String, usize, Target)>, computed: usize) -> Result<Extracted> {
+    fn finish(self, samples: SeenSamples, computed: usize) -> Result<Extracted> {
         let (outcomes, values, width) = match self.journal {
             Some(journal) => journal.into_parts(),
             None => (self.outcomes, self.values, self.width),

@@ -4,6 +4,7 @@ mod images;
 mod store;
 mod texts;
 
+pub(crate) use images::read_images;
 pub use images::{Extracted, ExtractionOptions, ImageOutcome, extract};
 pub use store::{FeatureStore, Journal, Saved};
 pub use texts::embed_texts;

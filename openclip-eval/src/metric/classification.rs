@@ -20,6 +20,8 @@ pub struct ClassificationMetrics {
     pub mean_per_class_recall: f64,
     /// For each class (row) how many of its images were taken for each class (column).
     pub confusion: Confusion,
+    /// For each image the class that it was taken for.
+    pub predictions: Vec<usize>,
 }
 
 impl ClassificationMetrics {
@@ -135,6 +137,7 @@ fn summarise(found: &[(Option<usize>, usize)], classes: &[usize], count: usize) 
         acc5: if count >= 5 { within(5) } else { f64::NAN },
         mean_per_class_recall: mean(&recalls),
         confusion,
+        predictions: found.iter().map(|&(_, predicted)| predicted).collect(),
     }
 }
 

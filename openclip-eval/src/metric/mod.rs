@@ -1,6 +1,8 @@
 //! Metrics, as functions of features, scores and texts. What each is compared with is said where it stands.
 
+pub mod caption;
 mod classification;
+pub mod linear_probe;
 mod mean;
 mod multilabel;
 mod retrieval;

@@ -1,9 +1,13 @@
 //! Tasks: what is done with a dataset and a model to get figures.
 
+mod captioning;
+mod linear_probe;
 mod retrieval;
 mod selection;
 mod zero_shot;
 
+pub use captioning::{CaptionScores, Captioning};
+pub use linear_probe::{LinearProbe, Validation};
 pub use retrieval::{Pairs, Recall, Retrieval};
 pub use selection::{Choice, Instances, Selection};
 pub use zero_shot::{Accuracy, AveragePrecision, Classified, ZeroShot};
@@ -52,6 +56,8 @@ pub struct Evaluation {
     pub counts: Counts,
     /// How often images of a class were taken for another, where there are classes.
     pub confusion: Option<Confusion>,
+    /// The class that each evaluated sample was taken for, where there are classes.
+    pub predictions: Vec<usize>,
 }
 
 /// How many samples there are and how many the figures are of.

@@ -85,7 +85,7 @@ impl Task for Selection {
         let texts = embed_texts(&texts, model, &self.extraction, observer)?;
         let figures =
             Choice.compute(&Instances { images: &images, texts: &texts, images_each, texts_each })?;
-        Ok(Evaluation { figures, counts, confusion: None })
+        Ok(Evaluation { figures, counts, ..Evaluation::default() })
     }
 }
 

@@ -74,14 +74,15 @@ impl Task for ZeroShot {
         });
         if classes.len() == counts.evaluated {
             let metrics = classification(&features, classifier, &classes)?;
-            return Ok(Evaluation { figures: metrics.figures(), counts, confusion: Some(metrics.confusion) });
+            let (figures, confusion) = (metrics.figures(), Some(metrics.confusion));
+            return Ok(Evaluation { figures, counts, confusion, predictions: metrics.predictions });
         }
         let labels: Vec<Vec<bool>> = targets(&extracted, |target| match target {
             Target::Labels(labels) => Some(labels.clone()),
             _ => None,
         });
         let input = Classified { features: &features, classifier, targets: &labels };
-        Ok(Evaluation { figures: AveragePrecision.compute(&input)?, counts, confusion: None })
+        Ok(Evaluation { figures: AveragePrecision.compute(&input)?, counts, ..Evaluation::default() })
     }
 }
 
