@@ -50,6 +50,9 @@ pub enum Error {
     /// The model can't be had or run.
     #[error(transparent)]
     Model(ModelError),
+    /// A file of the hub can't be had.
+    #[error(transparent)]
+    Hub(#[from] openclip_zoo::hub::HubError),
     /// A value of the lower crates.
     #[error(transparent)]
     Core(#[from] openclip_core::Error),

@@ -124,7 +124,8 @@ fn captions_are_tokenized_as_in_pycocoevalcap() {
 #[test]
 fn captions_are_scored_as_in_pycocoevalcap() {
     for case in caption_cases("scores") {
-        let (captions, references): (Vec<String>, Vec<Vec<String>>) = (parse(&case["captions"]), parse(&case["references"]));
+        let (captions, references): (Vec<String>, Vec<Vec<String>>) =
+            (parse(&case["captions"]), parse(&case["references"]));
         let captioned: Vec<Captioned> = captions
             .into_iter()
             .zip(references)
@@ -132,10 +133,84 @@ fn captions_are_scored_as_in_pycocoevalcap() {
             .collect();
         let found = metric::caption::captions(&captioned).unwrap();
         let [one, two, three, four] = found.bleu;
-        let figures = [("Bleu_1", one), ("Bleu_2", two), ("Bleu_3", three), ("Bleu_4", four), ("ROUGE_L", found.rouge_l), ("CIDEr", found.cider)];
+        let figures = [
+            ("Bleu_1", one),
+            ("Bleu_2", two),
+            ("Bleu_3", three),
+            ("Bleu_4", four),
+            ("ROUGE_L", found.rouge_l),
+            ("CIDEr", found.cider),
+        ];
         for (name, value) in figures {
             let expected = case["figures"][name].as_f64().unwrap();
-            assert!((value - expected).abs() <= 1e-12 * expected.abs().max(1e-3), "{}: {name}: {value} {expected}", case["name"]);
+            assert!(
+                (value - expected).abs() <= 1e-12 * expected.abs().max(1e-3),
+                "{}: {name}: {value} {expected}",
+                case["name"]
+            );
         }
     }
+}
+
+#[test]
+fn linear_layers_are_trained_as_in_clip_benchmark() {
+    use metric::linear_probe::{Labelled, Linear, TrainOptions, train};
+    use ndarray::{Array1, Array2};
+
+    let layer = |value: &Value| {
+        let (weight, bias): (Vec<Vec<f32>>, Vec<f32>) = (parse(&value[0]), parse(&value[1]));
+        let weight = Array2::from_shape_vec((weight.len(), weight[0].len()), weight.concat()).unwrap();
+        Linear { weight, bias: Array1::from_vec(bias) }
+    };
+    for case in cases("linear_probe") {
+        let features = features(&case["features"]);
+        let shape = (features.dims()[0], features.dims()[1]);
+        let classes: Vec<usize> = parse(&case["classes"]);
+        let data =
+            Labelled { features: Array2::from_shape_vec(shape, features.into_data()).unwrap(), classes };
+        let options = TrainOptions {
+            learning_rate: parse(&case["learning_rate"]),
+            epochs: parse(&case["epochs"]),
+            batch_size: parse(&case["batch_size"]),
+            seed: 0,
+        };
+        let orders = vec![(0..shape.0).collect::<Vec<usize>>(); options.epochs];
+        let found = train(&data, layer(&case["initial"]), &orders, &options, parse(&case["weight_decay"]));
+        let expected = layer(&case["trained"]);
+        let differ = (&found.weight - &expected.weight).mapv(f32::abs).fold(0.0, |a: f32, &b| a.max(b));
+        assert!(differ < 1e-4, "{}: {differ}", case["name"]);
+        assert!((&found.bias - &expected.bias).iter().all(|difference| difference.abs() < 1e-4));
+    }
+}
+
+#[test]
+fn parquet_files_of_the_hub_are_read() {
+    use openclip_eval::dataset::{Target, Wanted, open};
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/evaluation/noto-v1.parquet");
+    let name = format!("parquet:{}", path.display()).parse().unwrap();
+    let dataset = open(&name, "test", Wanted::Classes).unwrap();
+    assert_eq!(dataset.info().len, Some(6));
+    assert_eq!(dataset.info().classes.as_ref().unwrap()[0], "keycap: *");
+    let samples: Vec<_> = dataset.samples().unwrap().map(|sample| sample.unwrap()).collect();
+    let classes: Vec<&Target> = samples.iter().map(|sample| &sample.target).collect();
+    assert_eq!(classes, [0, 1, 2, 3, 4, 5].map(Target::Class).iter().collect::<Vec<_>>());
+    let dataset = open(&name, "test", Wanted::Captions).unwrap();
+    let captions = |label: &str| Target::Captions(vec![format!("an emoji of {label}"), label.to_owned()]);
+    assert_eq!(dataset.samples().unwrap().next().unwrap().unwrap().target, captions("keycap: *"));
+
+    // As a split in a folder, and damaged.
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let bytes = fs::read(path).unwrap();
+    fs::write(data.join("test-00000-of-00002.parquet"), &bytes).unwrap();
+    fs::write(data.join("test-00001-of-00002.parquet"), &bytes).unwrap();
+    let name = format!("parquet:{}", folder.path().display()).parse().unwrap();
+    assert_eq!(open(&name, "test", Wanted::Classes).unwrap().samples().unwrap().count(), 12);
+    let error = open(&name, "train", Wanted::Classes).err().unwrap().to_string();
+    assert!(error.contains("no train-*.parquet"), "{error}");
+    fs::write(data.join("test-00001-of-00002.parquet"), &bytes[..bytes.len() / 2]).unwrap();
+    let error = open(&name, "test", Wanted::Classes).err().unwrap().to_string();
+    assert!(error.contains("00001-of-00002.parquet: not a readable parquet file"), "{error}");
 }

@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "../../openclip-zoo/tests/support/hub_server.rs"]
+mod hub_server;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -298,4 +301,153 @@ fn what_is_wrong_with_a_dataset_is_said() {
     sandbox.write("pairs.tar", tar(&[("a.txt".to_owned(), b"a caption".to_vec())]));
     fails(&sandbox, &["retrieval", "--dataset", "wds:pairs.tar"])
         .failed(1, "pairs.tar/a: it has captions, and no image");
+}
+
+#[test]
+fn precisions_are_compared() {
+    let sandbox = classes();
+    let run = sandbox.run(&["eval", "compare", "--dataset", "wds:noto", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let lines = run.json();
+    let precisions: Vec<&str> = lines.iter().map(|line| line["precision"].as_str().unwrap()).collect();
+    assert_eq!(precisions[..3], ["f32", "bf16", "int8"]);
+    assert_eq!(lines[0]["acc1"], reference()["classes"]["acc1"]);
+    assert_eq!((lines[0]["agreement"].as_f64(), lines[0]["difference"].as_f64()), (Some(1.0), Some(0.0)));
+    for line in &lines {
+        assert!(line["agreement"].as_f64().unwrap() > 0.9, "{line}");
+    }
+    let run = sandbox.run(&[
+        "eval",
+        "compare",
+        "--dataset",
+        "wds:noto",
+        "--run",
+        "candle:f32",
+        "--run",
+        "candle:int8",
+    ]);
+    assert!(run.out.starts_with("backend  precision  acc1 %"), "{}", run.out);
+    assert_eq!(run.out.lines().count(), 3);
+    fails(&sandbox, &["compare", "--dataset", "wds:noto", "--run", "candle"])
+        .failed(2, "write BACKEND:PRECISION");
+}
+
+#[test]
+fn results_are_merged() {
+    let sandbox = classes();
+    for (precision, name) in [("f32", "a"), ("int8", "b")] {
+        let output = format!("results-{name}.json");
+        let run = sandbox.run(&[
+            "eval",
+            "zero-shot",
+            "--dataset",
+            "wds:noto",
+            "--precision",
+            precision,
+            "-o",
+            &output,
+        ]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        let text = fs::read(sandbox.path(&output)).unwrap();
+        sandbox.write(&format!("results/{name}.json"), text);
+    }
+    let run = sandbox.run(&["eval", "report", "results", "-o", "report"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let text = |name: &str| fs::read_to_string(sandbox.path("report").join(name)).unwrap();
+    let markdown = text("results.md");
+    assert!(markdown.contains("| emoji-clip emoji | 0.5517 |"), "{markdown}");
+    assert!(markdown.contains("| emoji-clip emoji (candle int8) |"), "{markdown}");
+    assert_eq!(text("results.csv").lines().count(), 3);
+    for name in ["gflops", "parameters", "speed", "datasets"] {
+        assert!(text(&format!("zeroshot_classification-{name}.svg")).contains("emoji-clip emoji"));
+    }
+    let run = sandbox.run(&["eval", "report", "results"]);
+    assert_eq!(run.out, markdown);
+    sandbox.run(&["eval", "report", "nowhere"]).failed(1, "nowhere");
+}
+
+#[test]
+fn probes_are_trained() {
+    let sandbox = Sandbox::new();
+    // Two classes that a linear layer tells apart: names of people and of other things.
+    let mut table = "image,label,split\n".to_owned();
+    for (number, (picture, label)) in noto().iter().enumerate() {
+        let split = ["train", "train", "val", "test"][number % 4];
+        let class = u8::from(["man", "woman", "face", "girl", "boy"].iter().any(|word| label.contains(word)));
+        table.push_str(&format!("{},{class},{split}\n", picture.display()));
+    }
+    sandbox.write("people.csv", table);
+    let dataset = ["--dataset", "csv:people.csv"];
+    let found = eval(&sandbox, "linear-probe", &[&dataset[..], &["--val-split", "val"]].concat());
+    let metrics = &found["metrics"];
+    assert!(metrics["lp_acc1"].as_f64().unwrap() > 0.8, "{metrics}");
+    assert!(metrics["lp_acc5"].is_null() && metrics["weight_decay"].as_f64().unwrap() >= 1e-6, "{metrics}");
+    assert_eq!((metrics["epochs"].as_f64(), metrics["fewshot_k"].as_f64()), (Some(10.0), Some(-1.0)));
+    assert_eq!(found["task"], "linear_probe");
+    let few = ["--fewshot-k", "8", "--seed", "3", "--val-proportion", "0.2"];
+    let few = |sandbox| eval(sandbox, "linear-probe", &[&dataset[..], &few].concat());
+    assert_eq!(few(&sandbox)["metrics"], few(&sandbox)["metrics"], "the same seed");
+    fails(&sandbox, &[&["linear-probe"], &dataset[..], &["--fewshot-k", "500"]].concat())
+        .failed(1, "are wanted");
+    fails(&sandbox, &[&["linear-probe"], &dataset[..], &["--train-split", "no"]].concat())
+        .failed(1, "there are test, train, val");
+    fails(&sandbox, &[&["linear-probe"], &dataset[..], &["--val-proportion", "2"]].concat())
+        .failed(2, "between 0 and 1");
+}
+
+#[test]
+fn captions_are_scored() {
+    let sandbox = Sandbox::new();
+    let (mut table, mut written) = ("image,caption\n".to_owned(), String::new());
+    for (picture, label) in &noto()[..20] {
+        table.push_str(&format!("{},\"a picture of {label}.\"\n", picture.display()));
+        written.push_str(
+            &serde_json::json!({"image": picture, "caption": format!("A picture of {label}")}).to_string(),
+        );
+        written.push('\n');
+    }
+    sandbox.write("captions.csv", table);
+    sandbox.write("written.jsonl", &written);
+    let arguments = ["--dataset", "csv:captions.csv", "--captions", "written.jsonl"];
+    let found = eval(&sandbox, "caption", &arguments);
+    for name in ["Bleu_1", "Bleu_4", "ROUGE_L"] {
+        assert!((found["metrics"][name].as_f64().unwrap() - 1.0).abs() < 1e-6, "{name}: {found}");
+    }
+    assert!(found["metrics"]["CIDEr"].as_f64().unwrap() > 5.0, "{found}");
+    assert_eq!(found["task"], "captioning");
+    sandbox.write("written.jsonl", written.lines().next().unwrap());
+    fails(&sandbox, &[&["caption"], &arguments[..]].concat())
+        .failed(1, "no caption was written for its image");
+    fails(&sandbox, &["caption", "--dataset", "csv:captions.csv"]).failed(2, "emoji-clip has no decoder");
+}
+
+#[test]
+fn datasets_of_the_hub_are_fetched() {
+    let server = hub_server::HubServer::start();
+    let local = classes();
+    for name in [
+        "test/nshards.txt",
+        "test/0.tar",
+        "test/1.tar",
+        "classnames.txt",
+        "zeroshot_classification_templates.txt",
+    ] {
+        let bytes = fs::read(local.path("noto").join(name)).unwrap();
+        server.add("datasets/org/wds_noto", name, &bytes, name.ends_with("tar"));
+    }
+    let online = Sandbox::new().with("HF_HUB_OFFLINE", "0").with("HF_ENDPOINT", &server.endpoint());
+    let found = eval(&online, "zero-shot", &["--dataset", "wds:hf-hub:org/wds_noto"]);
+    assert_figures(&found, &reference()["classes"]);
+    assert_eq!(found["dataset"], "wds/wds_noto");
+    fails(&online, &["zero-shot", "--dataset", "wds:hf-hub:org/none"]).failed(1, "org/none");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/evaluation/noto-v1.parquet");
+    server.add("datasets/org/noto", "data/test-00000-of-00001.parquet", &fs::read(path).unwrap(), true);
+    let dataset = "parquet:hf-hub:org/noto/data/test-00000-of-00001.parquet";
+    let found = eval(&online, "zero-shot", &["--dataset", dataset, "--templates", "simple"]);
+    assert_eq!(found["openclip"]["evaluated"], 6);
+    drop(server);
+    let offline = online.with("HF_HUB_OFFLINE", "1");
+    let found = eval(&offline, "zero-shot", &["--dataset", "wds:hf-hub:org/wds_noto", "--no-features"]);
+    assert_figures(&found, &reference()["classes"]);
+    fails(&offline, &["zero-shot", "--dataset", "parquet:hf-hub:org/noto"]).failed(1, "say which file");
 }

@@ -19,6 +19,7 @@ from unittest import mock
 
 import numpy as np
 import open_clip
+import pyarrow.parquet
 import torch
 from clip_benchmark.datasets.builder import build_dataset
 from clip_benchmark.metrics import image_caption_selection, zeroshot_classification, zeroshot_retrieval
@@ -311,6 +312,61 @@ def noto_selection(model, preprocess, tokenizer, pictures, labels) -> dict:
     }
 
 
+def parquet(path: Path) -> None:
+    """Some of the pictures as the crate `datasets` keeps them."""
+    labels = (NOTO / "labels.txt").read_text().splitlines()[:6]
+    pictures = sorted(NOTO.glob("*.png"))[:6]
+    images = [{"bytes": picture.read_bytes(), "path": picture.name} for picture in pictures]
+    features = {"image": {"_type": "Image"}, "label": {"names": labels, "_type": "ClassLabel"}}
+    table = pyarrow.table(
+        {
+            "image": pyarrow.array(images, pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})),
+            "label": pyarrow.array(range(6), pyarrow.int64()),
+            "captions": pyarrow.array([[f"an emoji of {label}", label] for label in labels]),
+        }
+    )
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pyarrow.parquet.write_table(table, path, compression="snappy", row_group_size=4)
+
+
+def linear_probe() -> list[dict]:
+    """Linear layers that CLIP_benchmark's code trains on a processor, in the order of the samples."""
+    from clip_benchmark.metrics import linear_probe as original
+
+    generator = torch.Generator().manual_seed(1)
+    cases = []
+    for name, count, classes, weight_decay, epochs, rate in [
+        ("without weight decay", 50, 4, 0.0, 3, 0.1),
+        ("with weight decay", 45, 3, 0.3, 4, 0.05),
+    ]:
+        features = unit(generator, count, 8, False)
+        targets = torch.randint(0, classes, (count,), generator=generator)
+        layer = torch.nn.Linear(8, classes)
+        initial = [layer.weight.tolist(), layer.bias.tolist()]
+        loader = torch.utils.data.DataLoader(original.FeatureDataset(features, targets), batch_size=16)
+        with (
+            mock.patch.object(torch.nn, "Linear", lambda *_: layer),
+            mock.patch.object(torch.nn.Module, "cuda", lambda module: module),
+            mock.patch.object(torch.Tensor, "cuda", lambda tensor: tensor),
+            mock.patch.object(torch.nn, "DataParallel", lambda module, **_: module),
+        ):
+            found = original.train(loader, 8, classes, weight_decay, rate, epochs, False, "cpu", 0)
+        cases.append(
+            {
+                "name": name,
+                "features": numbers(features),
+                "classes": targets.tolist(),
+                "weight_decay": weight_decay,
+                "epochs": epochs,
+                "learning_rate": rate,
+                "batch_size": 16,
+                "initial": initial,
+                "trained": [found.weight.tolist(), found.bias.tolist()],
+            }
+        )
+    return cases
+
+
 def metrics() -> dict:
     generator = torch.Generator().manual_seed(0)
     return {
@@ -319,6 +375,7 @@ def metrics() -> dict:
         "multilabel": multilabels(generator),
         "retrieval": retrievals(generator),
         "selection": selections(generator),
+        "linear_probe": linear_probe(),
     }
 
 
@@ -345,6 +402,8 @@ def main() -> None:
         if args.only in name:
             (args.out / f"{name}.json").write_text(lines(make()))
             print(name, flush=True)
+    if args.only in "noto-v1.parquet":
+        parquet(args.out / "noto-v1.parquet")
 
 
 if __name__ == "__main__":

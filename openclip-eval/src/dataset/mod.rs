@@ -27,20 +27,28 @@
 //! # Ok::<(), openclip_eval::Error>(())
 //! ```
 
+mod ahead;
+mod cifar;
 mod columns;
 mod csv;
 mod folder;
+mod hub;
 mod labels;
 mod lines;
+mod mnist;
 pub mod open;
+mod parquet;
 mod webdataset;
 
 use std::path::Path;
 
+pub use self::parquet::ParquetDataset;
+pub use cifar::{Cifar, CifarKind};
 pub use csv::CsvDataset;
 pub use folder::ImageFolder;
 pub use labels::read_labels;
 pub use lines::{python_lines, read_lines};
+pub use mnist::Mnist;
 pub use open::{DatasetName, Format, Wanted, fingerprint, open};
 pub use openclip_vision::preprocess::ImageSource;
 pub use webdataset::WebDataset;

@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
-use super::{CsvDataset, Dataset, ImageFolder, WebDataset};
+use super::{Cifar, CifarKind, CsvDataset, Dataset, ImageFolder, Mnist, ParquetDataset, WebDataset};
 use crate::error::{Error, Result};
 
 /// The formats that are known by name.
@@ -23,11 +23,26 @@ pub enum Format {
     ImageFolder,
     /// A table with the paths of images.
     Csv,
+    /// Tables with images in them, as the hub keeps them.
+    Parquet,
+    /// CIFAR-10's binary version.
+    Cifar10,
+    /// CIFAR-100's binary version.
+    Cifar100,
+    /// `idx` files.
+    Mnist,
 }
 
 impl Format {
-    const ALL: [(&str, Self); 3] =
-        [("wds", Self::Wds), ("imagefolder", Self::ImageFolder), ("csv", Self::Csv)];
+    const ALL: [(&str, Self); 7] = [
+        ("wds", Self::Wds),
+        ("imagefolder", Self::ImageFolder),
+        ("csv", Self::Csv),
+        ("parquet", Self::Parquet),
+        ("cifar10", Self::Cifar10),
+        ("cifar100", Self::Cifar100),
+        ("mnist", Self::Mnist),
+    ];
 
     /// The name in front of the colon.
     pub fn name(self) -> &'static str {
@@ -85,9 +100,11 @@ impl DatasetName {
             false => absolute.file_stem(),
         };
         let part = part.map_or_else(|| "dataset".into(), |part| part.to_string_lossy());
+        // A revision of the hub is no part of the name.
+        let part = part.split('@').next().unwrap_or_default();
         match self.format {
             Format::Wds => format!("wds/{part}"),
-            _ => part.into_owned(),
+            _ => part.to_owned(),
         }
     }
 }
@@ -128,6 +145,10 @@ pub fn open(name: &DatasetName, split: &str, wanted: Wanted) -> Result<Box<dyn D
         Format::Wds => Box::new(WebDataset::open(path, split, wanted)?),
         Format::ImageFolder => Box::new(ImageFolder::open(path, split, wanted)?),
         Format::Csv => Box::new(CsvDataset::open(path, split, wanted)?),
+        Format::Parquet => Box::new(ParquetDataset::open(path, split, wanted)?),
+        Format::Cifar10 => Box::new(Cifar::open(path, CifarKind::Cifar10, split, wanted)?),
+        Format::Cifar100 => Box::new(Cifar::open(path, CifarKind::Cifar100, split, wanted)?),
+        Format::Mnist => Box::new(Mnist::open(path, split, wanted)?),
     })
 }
 

@@ -10,20 +10,16 @@ use std::{
     fs::{self, File},
     io::{BufReader, Read},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
+    sync::mpsc::SyncSender,
 };
 
 use serde_json::Value;
 
 use super::{
-    Dataset, DatasetInfo, ImageSource, Sample, Samples, Target, has_image_extension, open::Wanted,
-    python_lines, read_labels, read_lines,
+    Dataset, DatasetInfo, ImageSource, Sample, Samples, Target, ahead::read_ahead, has_image_extension,
+    open::Wanted, python_lines, read_labels, read_lines,
 };
 use crate::error::{Error, Result};
-
-/// Samples that are read ahead.
-const AHEAD: usize = 64;
 
 /// A dataset of tar files.
 #[derive(Debug)]
@@ -108,7 +104,7 @@ impl Dataset for WebDataset {
 
     fn samples(&self) -> Result<Samples> {
         let targets = Targets { wanted: self.wanted, labels: self.labels };
-        Ok(Box::new(TarSamples::start(self.shards.clone(), targets)))
+        Ok(read_ahead(self.shards.clone(), move |shard, sender| read_tar(shard, targets, sender)))
     }
 }
 
@@ -117,34 +113,6 @@ impl Dataset for WebDataset {
 struct Targets {
     wanted: Wanted,
     labels: bool,
-}
-
-/// The samples of tars, read on a thread of their own.
-#[derive(Debug)]
-struct TarSamples(Receiver<Result<Sample>>);
-
-impl TarSamples {
-    fn start(shards: Vec<PathBuf>, targets: Targets) -> Self {
-        let (sender, receiver) = sync_channel(AHEAD);
-        thread::spawn(move || {
-            for shard in shards {
-                if let Err(error) = read_tar(&shard, targets, &sender) {
-                    // Nobody may be left to hear it.
-                    let _ = sender.send(Err(error));
-                    return;
-                }
-            }
-        });
-        Self(receiver)
-    }
-}
-
-impl Iterator for TarSamples {
-    type Item = Result<Sample>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.recv().ok()
-    }
 }
 
 /// Sends the samples of a tar, until it ends or nobody listens.

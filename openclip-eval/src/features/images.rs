@@ -99,14 +99,15 @@ pub fn extract(
     let mut kept = Kept { journal: journal.transpose()?, outcomes: Vec::new(), values: Vec::new(), width: 0 };
     let done = kept.done();
     kept.reasons().for_each(|reason| observer.broken(reason));
-    let (samples, computed) = read_images(dataset, preprocessor, options, done, observer, |pixels, broken| {
-        let mut features = match pixels.dims().first() {
-            Some(0) | None => HostTensor::zeros([0, kept.known_width()]),
-            Some(_) => model.embed_images(pixels).map_err(Error::Model)?,
-        };
-        features.l2_normalize_rows();
-        kept.add(broken, &features)
-    })?;
+    let (samples, computed) =
+        read_images(dataset, preprocessor, options, done, observer, |pixels, broken| {
+            let mut features = match pixels.dims().first() {
+                Some(0) | None => HostTensor::zeros([0, kept.known_width()]),
+                Some(_) => model.embed_images(pixels).map_err(Error::Model)?,
+            };
+            features.l2_normalize_rows();
+            kept.add(broken, &features)
+        })?;
     kept.finish(samples, computed)
 }
 

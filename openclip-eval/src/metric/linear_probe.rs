@@ -49,7 +49,9 @@ impl Labelled {
     /// [`Error::Undefined`] when their features differ in width.
     pub fn and(&self, other: &Self) -> Result<Self> {
         let features = ndarray::concatenate(Axis(0), &[self.features.view(), other.features.view()])
-            .map_err(|error| Error::Undefined(format!("features of two splits don't go together: {error}")))?;
+            .map_err(|error| {
+                Error::Undefined(format!("features of two splits don't go together: {error}"))
+            })?;
         Ok(Self { features, classes: [self.classes.as_slice(), &other.classes].concat() })
     }
 }
@@ -108,7 +110,13 @@ impl Random {
 }
 
 /// Trains `layer` on the samples in the order of each epoch, with this weight decay.
-pub fn train(data: &Labelled, mut layer: Linear, orders: &[Vec<usize>], options: &TrainOptions, weight_decay: f64) -> Linear {
+pub fn train(
+    data: &Labelled,
+    mut layer: Linear,
+    orders: &[Vec<usize>],
+    options: &TrainOptions,
+    weight_decay: f64,
+) -> Linear {
     let steps_each = data.classes.len().div_ceil(options.batch_size.max(1));
     let steps = steps_each * orders.len();
     let mut weight = Moments::new(layer.weight.len());
@@ -178,19 +186,22 @@ impl Moments {
 fn train_each(data: &Labelled, classes: usize, options: &TrainOptions, decays: &[f64]) -> Vec<Linear> {
     let mut random = Random::new(options.seed);
     let layer = Linear::new(classes, data.features.ncols(), &mut random);
-    let orders: Vec<Vec<usize>> = (0..options.epochs).map(|_| random.permutation(data.classes.len())).collect();
+    let orders: Vec<Vec<usize>> =
+        (0..options.epochs).map(|_| random.permutation(data.classes.len())).collect();
     decays.par_iter().map(|&decay| train(data, layer.clone(), &orders, options, decay)).collect()
 }
 
 /// The share of samples whose class has the highest score.
 fn accuracy(layer: &Linear, data: &Labelled) -> f64 {
-    let hits = data.features.axis_chunks_iter(Axis(0), 1024).zip(data.classes.chunks(1024)).map(|(features, classes)| {
-        let scores = layer.scores(&features);
-        let right = |(row, &class): (ndarray::ArrayView1<'_, f32>, &usize)| {
-            super::top::argmax(row.as_slice().unwrap_or_default()) == Some(class)
-        };
-        scores.rows().into_iter().zip(classes).filter(|&(row, class)| right((row, class))).count()
-    });
+    let hits = data.features.axis_chunks_iter(Axis(0), 1024).zip(data.classes.chunks(1024)).map(
+        |(features, classes)| {
+            let scores = layer.scores(&features);
+            let right = |(row, &class): (ndarray::ArrayView1<'_, f32>, &usize)| {
+                super::top::argmax(row.as_slice().unwrap_or_default()) == Some(class)
+            };
+            scores.rows().into_iter().zip(classes).filter(|&(row, class)| right((row, class))).count()
+        },
+    );
     hits.sum::<usize>() as f64 / data.classes.len() as f64
 }
 
@@ -237,9 +248,9 @@ pub fn few_shot(data: &Labelled, count: Option<usize>, seed: u64) -> Result<Labe
         }
     }
     match taken.iter().find(|&(_, &taken)| taken < count) {
-        Some((class, taken)) => {
-            Err(Error::Undefined(format!("class {class} has {taken} samples to train on, and {count} are wanted")))
-        }
+        Some((class, taken)) => Err(Error::Undefined(format!(
+            "class {class} has {taken} samples to train on, and {count} are wanted"
+        ))),
         None => Ok(data.select(&places)),
     }
 }
@@ -258,7 +269,12 @@ pub struct Probe {
 ///
 /// # Errors
 /// [`Error::Undefined`] when there is nothing to train on, or the splits' features differ in width.
-pub fn probe(training: &Labelled, validation: Option<&Labelled>, few: bool, options: &TrainOptions) -> Result<Probe> {
+pub fn probe(
+    training: &Labelled,
+    validation: Option<&Labelled>,
+    few: bool,
+    options: &TrainOptions,
+) -> Result<Probe> {
     let all = training.classes.iter().chain(validation.iter().flat_map(|data| &data.classes));
     let Some(classes) = all.max().map(|largest| largest + 1) else {
         return Err(Error::Undefined("a probe needs at least one sample to train on".to_owned()));
@@ -272,7 +288,9 @@ pub fn probe(training: &Labelled, validation: Option<&Labelled>, few: bool, opti
         }
     };
     let layer = train_each(&data, classes, options, &[weight_decay]).pop();
-    layer.map(|layer| Probe { layer, weight_decay }).ok_or_else(|| Error::Undefined("no probe was trained".to_owned()))
+    layer
+        .map(|layer| Probe { layer, weight_decay })
+        .ok_or_else(|| Error::Undefined("no probe was trained".to_owned()))
 }
 
 #[cfg(test)]
@@ -282,7 +300,9 @@ mod tests {
     fn clouds(count: usize, spread: f32) -> Labelled {
         let mut random = Random::new(7);
         let classes: Vec<usize> = (0..count).map(|place| place % 3).collect();
-        let value = |(place, axis): (usize, usize)| f32::from(u8::from(place % 3 == axis)) + spread * (random.uniform() as f32 - 0.5);
+        let value = |(place, axis): (usize, usize)| {
+            f32::from(u8::from(place % 3 == axis)) + spread * (random.uniform() as f32 - 0.5)
+        };
         Labelled { features: Array2::from_shape_fn((count, 3), value), classes }
     }
 

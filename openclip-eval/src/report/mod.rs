@@ -151,7 +151,8 @@ mod tests {
         for (number, (dataset, model, acc1)) in results.into_iter().enumerate() {
             record(dataset, model, acc1).write(&folder.path().join(format!("{number}.json"))).unwrap();
         }
-        let facts = |model: &str| ModelFacts { gflops: (model == "small").then_some(3.0), mparams: Some(8.0) };
+        let facts =
+            |model: &str| ModelFacts { gflops: (model == "small").then_some(3.0), mparams: Some(8.0) };
         let rows = read(&[folder.path().to_owned()], facts).unwrap();
         let out = folder.path().join("report");
         let files = write(&out, &rows).unwrap();

@@ -35,14 +35,20 @@ pub(super) fn pictures(task: &str, rows: &[&Row]) -> Vec<(String, String)> {
     let mut files = Vec::new();
     for (name, axis, cost) in COSTS {
         let point = |(model, figures): (&String, &Vec<Option<f64>>)| {
-            let costs: Vec<f64> = rows.iter().filter(|row| row.model() == *model).filter_map(|row| cost(row)).collect();
+            let costs: Vec<f64> =
+                rows.iter().filter(|row| row.model() == *model).filter_map(|row| cost(row)).collect();
             let known: Vec<f64> = figures.iter().copied().flatten().collect();
-            let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+            let mean = |values: &[f64]| {
+                (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+            };
             Some((model.clone(), mean(&costs).filter(|&cost| cost > 0.0)?, mean(&known)?))
         };
         let points: Vec<(String, f64, f64)> = models.iter().zip(&figures).filter_map(point).collect();
         if !points.is_empty() {
-            files.push((format!("{task}-{name}.svg"), scatter(&format!("{task}, mean over datasets"), axis, what, &points)));
+            files.push((
+                format!("{task}-{name}.svg"),
+                scatter(&format!("{task}, mean over datasets"), axis, what, &points),
+            ));
         }
     }
     files.push((format!("{task}-datasets.svg"), bars(task, what, &datasets, &models, &figures)));
@@ -68,7 +74,13 @@ pub fn scatter(title: &str, x: &str, y: &str, points: &[(String, f64, f64)]) -> 
 }
 
 /// A group of bars for each dataset, a bar in it for each model.
-pub fn bars(title: &str, y: &str, datasets: &[String], models: &[String], figures: &[Vec<Option<f64>>]) -> String {
+pub fn bars(
+    title: &str,
+    y: &str,
+    datasets: &[String],
+    models: &[String],
+    figures: &[Vec<Option<f64>>],
+) -> String {
     let [left, _, right, bottom] = AREA;
     let mut svg = Svg::new(title, "", y);
     let top = svg.scale(figures.iter().flatten().filter_map(|figure| *figure).fold(0.0, f64::max));
@@ -109,7 +121,9 @@ impl Svg {
         svg.text(middle, top - 20.0, "middle", title);
         svg.text(middle, HEIGHT - 25.0, "middle", x);
         svg.text(left - 60.0, top - 20.0, "start", y);
-        svg.add(format_args!("<path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#444444\"/>"));
+        svg.add(format_args!(
+            "<path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#444444\"/>"
+        ));
         svg
     }
 
@@ -139,7 +153,11 @@ impl Svg {
 
     fn legend(&mut self, number: usize, name: &str) {
         let (x, y) = (AREA[2] + 15.0, AREA[1] + 18.0 * number as f64);
-        self.add(format_args!("<rect x=\"{x}\" y=\"{:.1}\" width=\"10\" height=\"10\" fill=\"{}\"/>", y - 9.0, color(number)));
+        self.add(format_args!(
+            "<rect x=\"{x}\" y=\"{:.1}\" width=\"10\" height=\"10\" fill=\"{}\"/>",
+            y - 9.0,
+            color(number)
+        ));
         self.text(x + 16.0, y, "start", name);
     }
 

@@ -28,7 +28,9 @@ pub fn csv(rows: &[Row]) -> Result<String> {
             record.task.clone(),
             record.language.clone(),
         ];
-        fields.extend(figures.iter().map(|name| number(record.metrics.get(name).and_then(serde_json::Value::as_f64))));
+        fields.extend(
+            figures.iter().map(|name| number(record.metrics.get(name).and_then(serde_json::Value::as_f64))),
+        );
         fields.extend([
             details.map(|details| details.backend.clone()).unwrap_or_default(),
             details.map(|details| details.precision.clone()).unwrap_or_default(),
@@ -51,15 +53,19 @@ pub fn markdown(rows: &[Row]) -> String {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.record.task == task).collect();
         let figures = distinct(rows.iter().filter_map(|row| Some(row.main_figure()?.0.to_owned())));
         let datasets = distinct(rows.iter().map(|row| row.record.dataset.clone()));
-        let heading = |names: &[String]| names.iter().map(|name| format!(" {} |", escape(name))).collect::<String>();
+        let heading =
+            |names: &[String]| names.iter().map(|name| format!(" {} |", escape(name))).collect::<String>();
         // Writing to a string can't fail.
-        let _ = write!(text, "## {task} ({})\n\n| model |{} mean |\n", figures.join(", "), heading(&datasets));
+        let _ =
+            write!(text, "## {task} ({})\n\n| model |{} mean |\n", figures.join(", "), heading(&datasets));
         let _ = writeln!(text, "|---|{}", "---:|".repeat(datasets.len() + 1));
         for model in distinct(rows.iter().map(|row| row.model())) {
-            let figures: Vec<Option<f64>> = datasets.iter().map(|dataset| figure(&rows, &model, dataset)).collect();
+            let figures: Vec<Option<f64>> =
+                datasets.iter().map(|dataset| figure(&rows, &model, dataset)).collect();
             let known: Vec<f64> = figures.iter().copied().flatten().collect();
             let mean = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
-            let cells: String = figures.into_iter().chain([mean]).map(|figure| format!(" {} |", cell(figure))).collect();
+            let cells: String =
+                figures.into_iter().chain([mean]).map(|figure| format!(" {} |", cell(figure))).collect();
             let _ = writeln!(text, "| {} |{cells}", escape(&model));
         }
         text.push('\n');

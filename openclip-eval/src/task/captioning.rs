@@ -42,7 +42,11 @@ impl Metric<[Captioned]> for CaptionScores {
 
 impl Captioning {
     /// Captions that were written before, for each sample.
-    fn look_up(&self, dataset: &dyn Dataset, written: &HashMap<String, String>) -> Result<(Vec<Captioned>, Counts)> {
+    fn look_up(
+        &self,
+        dataset: &dyn Dataset,
+        written: &HashMap<String, String>,
+    ) -> Result<(Vec<Captioned>, Counts)> {
         let mut captioned = Vec::new();
         for sample in dataset.samples()? {
             let sample = sample?;
@@ -50,7 +54,10 @@ impl Captioning {
             let file = Path::new(&image).file_name().map(|name| name.to_string_lossy().into_owned());
             let caption = written.get(&image).or_else(|| written.get(&file?));
             let Some(caption) = caption else {
-                return Err(Error::sample(sample.name, format!("no caption was written for its image {image}")));
+                return Err(Error::sample(
+                    sample.name,
+                    format!("no caption was written for its image {image}"),
+                ));
             };
             captioned.push(beside(&sample.name, sample.target, caption.clone())?);
         }
@@ -133,7 +140,10 @@ mod tests {
 
     #[test]
     fn captions_are_written_or_given() {
-        let mut dataset = Listed::new([captions(&[(200, 0)], &["a red thing"]), captions(&[(0, 200)], &["Something blue."])]);
+        let mut dataset = Listed::new([
+            captions(&[(200, 0)], &["a red thing"]),
+            captions(&[(0, 200)], &["Something blue."]),
+        ]);
         let found = Captioning::default().run(&dataset, &Letters, &()).unwrap();
         assert_eq!(found.figures[0].0, "Bleu_1");
         assert!(found.figures[0].1 > 0.9, "{:?}", found.figures);

@@ -3,7 +3,10 @@
 use ndarray::Array2;
 use openclip_core::HostTensor;
 
-use super::{Classified, Counts, Evaluation, Figures, Task, zero_shot::{rows, targets}};
+use super::{
+    Classified, Counts, Evaluation, Figures, Task,
+    zero_shot::{rows, targets},
+};
 use crate::{
     dataset::{Dataset, Target, Wanted},
     error::{Error, Result},
@@ -107,7 +110,8 @@ impl Task for LinearProbe {
 fn measure(layer: &Linear, data: &Labelled) -> Result<ClassificationMetrics> {
     let with = |values: &Array2<f32>, last: &dyn Fn(usize) -> f32| {
         let rows = values.rows().into_iter().enumerate();
-        let data: Vec<f32> = rows.flat_map(|(row, values)| values.to_vec().into_iter().chain([last(row)])).collect();
+        let data: Vec<f32> =
+            rows.flat_map(|(row, values)| values.to_vec().into_iter().chain([last(row)])).collect();
         HostTensor::new([values.nrows(), values.ncols() + 1], data)
     };
     let features = with(&data.features, &|_| 1.0)?;
@@ -151,7 +155,9 @@ mod tests {
     #[test]
     fn a_probe_tells_colours_apart() {
         let split = Validation::Split(colours(), ExtractionOptions::default());
-        for (validation, shots) in [(Validation::None, None), (split, Some(2)), (Validation::Share(0.5), None)] {
+        for (validation, shots) in
+            [(Validation::None, None), (split, Some(2)), (Validation::Share(0.5), None)]
+        {
             let found = task(validation, shots).run(colours().as_ref(), &Letters, &()).unwrap();
             assert_eq!(found.figures[0].0, "lp_acc1");
             assert!(found.figures[0].1 >= 0.5 && found.figures[1].1.is_nan(), "{:?}", found.figures);

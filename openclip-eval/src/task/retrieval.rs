@@ -95,7 +95,11 @@ impl Task for Retrieval {
         drop(extracted);
         let texts = embed_texts(&texts, model, &self.extraction, observer)?;
         let pairs = Pairs { images: &images, texts: &texts, image_of_text: &image_of_text };
-        Ok(Evaluation { figures: Recall(self.recall_k.clone()).compute(&pairs)?, counts, ..Evaluation::default() })
+        Ok(Evaluation {
+            figures: Recall(self.recall_k.clone()).compute(&pairs)?,
+            counts,
+            ..Evaluation::default()
+        })
     }
 }
 

@@ -36,7 +36,9 @@ impl<'a> Rarity<'a> {
             if place == 1 {
                 weighted.length += count;
             }
-            if let (Some(norm), Some(weights)) = (weighted.norms.get_mut(place), weighted.weights.get_mut(place)) {
+            if let (Some(norm), Some(weights)) =
+                (weighted.norms.get_mut(place), weighted.weights.get_mut(place))
+            {
                 *norm += weight * weight;
                 weights.insert(sequence, weight);
             }

@@ -8,30 +8,32 @@ const PUNCTUATION: &[&str] = &["''", "'", "``", "`", ".", "?", "!", ",", ":", "-
 
 /// Abbreviations that keep their dot, whatever follows.
 const TITLES: &[&str] = &[
-    "mr", "mrs", "ms", "dr", "prof", "gen", "sen", "rep", "gov", "lt", "col", "sgt", "capt", "st", "mt", "ft", "rev",
-    "hon", "pres", "supt", "maj", "cmdr", "adm", "messrs", "mme", "mlle", "insp", "det", "cpl", "pvt", "pfc", "treas",
-    "ave", "dept", "assoc", "mfg", "cie", "vs", "cf", "ph.d", "m.d",
+    "mr", "mrs", "ms", "dr", "prof", "gen", "sen", "rep", "gov", "lt", "col", "sgt", "capt", "st", "mt",
+    "ft", "rev", "hon", "pres", "supt", "maj", "cmdr", "adm", "messrs", "mme", "mlle", "insp", "det", "cpl",
+    "pvt", "pfc", "treas", "ave", "dept", "assoc", "mfg", "cie", "vs", "cf", "ph.d", "m.d",
 ];
 /// Abbreviations behind which a sentence may end: before a capital the dot is a token once more.
 const ENDINGS: &[&str] = &[
-    "sr", "jr", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mon", "tue",
-    "tues", "wed", "thu", "thurs", "fri", "blvd", "rd", "ct", "sq", "bldg", "al", "inc", "co", "corp", "ltd", "plc",
-    "bros", "assn", "intl", "univ", "ala", "ariz", "calif", "colo", "conn", "fla", "ga", "ind", "kan", "kans", "ky",
-    "md", "mich", "minn", "mo", "mont", "neb", "nev", "okla", "penn", "tenn", "va", "vt", "wis", "wisc", "wyo", "etc",
-    "est", "seq", "tel", "ext",
+    "sr", "jr", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mon",
+    "tue", "tues", "wed", "thu", "thurs", "fri", "blvd", "rd", "ct", "sq", "bldg", "al", "inc", "co", "corp",
+    "ltd", "plc", "bros", "assn", "intl", "univ", "ala", "ariz", "calif", "colo", "conn", "fla", "ga", "ind",
+    "kan", "kans", "ky", "md", "mich", "minn", "mo", "mont", "neb", "nev", "okla", "penn", "tenn", "va",
+    "vt", "wis", "wisc", "wyo", "etc", "est", "seq", "tel", "ext",
 ];
 /// The same where they are written with a capital: otherwise they are words.
 const CAPITAL_ENDINGS: &[&str] = &["Ark", "Del", "Ill", "La", "Mass", "Miss", "Ore", "Pa", "Tex", "Wash"];
 /// Abbreviations of what has a number: they keep their dot before one.
 const NUMBERED: &[&str] = &["no", "nos", "fig", "figs", "art", "pp", "ca"];
 /// Words that are two.
-const JOINED: &[(&str, usize)] = &[("cannot", 3), ("gonna", 3), ("wanna", 3), ("gotta", 3), ("lemme", 3), ("gimme", 3)];
+const JOINED: &[(&str, usize)] =
+    &[("cannot", 3), ("gonna", 3), ("wanna", 3), ("gotta", 3), ("lemme", 3), ("gimme", 3)];
 /// What stands behind an apostrophe as a token with it.
 const CLITICS: &[&str] = &["s", "m", "d", "ll", "re", "ve"];
 
 /// The tokens of a text with a space between, in lower case and without punctuation.
 pub fn tokenize(text: &str) -> String {
-    let kept: Vec<String> = tokens(text).into_iter().filter(|token| !PUNCTUATION.contains(&token.as_str())).collect();
+    let kept: Vec<String> =
+        tokens(text).into_iter().filter(|token| !PUNCTUATION.contains(&token.as_str())).collect();
     kept.join(" ")
 }
 
@@ -120,7 +122,9 @@ impl Scanner<'_> {
                 dashes => self.take(dashes),
             },
             '@' | '#' if self.rest.chars().nth(1).is_some_and(char::is_alphabetic) => {
-                self.take(1 + self.rest.get(1..).map_or(0, |rest| rest.find(|c| !is_word(c)).unwrap_or(rest.len())));
+                self.take(
+                    1 + self.rest.get(1..).map_or(0, |rest| rest.find(|c| !is_word(c)).unwrap_or(rest.len())),
+                );
             }
             '"' => self.take_as(1, "''"),
             '(' => self.take_as(1, "-lrb-"),
@@ -156,7 +160,8 @@ impl Scanner<'_> {
         }
         if after.starts_with('.') && !after.starts_with("..") && self.keeps_dot(word, &lower, after) {
             let behind = after.get(1..).unwrap_or_default();
-            let ends = ENDINGS.contains(&lower.as_str()) || CAPITAL_ENDINGS.contains(&word) || is_acronym(word);
+            let ends =
+                ENDINGS.contains(&lower.as_str()) || CAPITAL_ENDINGS.contains(&word) || is_acronym(word);
             let capital = behind.trim_start().chars().next().is_some_and(char::is_uppercase);
             self.take(length + 1);
             if ends && capital && behind.starts_with(char::is_whitespace) && word.chars().count() > 1 {
@@ -189,7 +194,9 @@ impl Scanner<'_> {
         let run = after.get(..after.find(|c: char| !is_word(c)).unwrap_or(after.len())).unwrap_or_default();
         let lower = run.to_lowercase();
         let is_decade = || {
-            lower.strip_suffix("0s").is_some_and(|ten| ten.len() == 1 && ten.starts_with(|c: char| c.is_ascii_digit()))
+            lower
+                .strip_suffix("0s")
+                .is_some_and(|ten| ten.len() == 1 && ten.starts_with(|c: char| c.is_ascii_digit()))
         };
         match lower.as_str() {
             clitic if behind_word && CLITICS.contains(&clitic) => self.take(1 + run.len()),
@@ -198,7 +205,9 @@ impl Scanner<'_> {
                 self.take(run.len() - 1);
             }
             "em" | "til" | "till" | "n" => {
-                let closing = usize::from(lower == "n" && after.get(run.len()..).is_some_and(|rest| rest.starts_with('\'')));
+                let closing = usize::from(
+                    lower == "n" && after.get(run.len()..).is_some_and(|rest| rest.starts_with('\'')),
+                );
                 self.take(1 + run.len() + closing);
             }
             _ if is_decade() => self.take(1 + run.len()),
@@ -218,7 +227,8 @@ fn is_mark(character: char) -> bool {
 
 /// `u.s`, `j.r.r`: single letters with dots between.
 fn is_acronym(word: &str) -> bool {
-    word.contains('.') && word.split('.').all(|part| part.chars().count() == 1 && part.chars().all(char::is_alphabetic))
+    word.contains('.')
+        && word.split('.').all(|part| part.chars().count() == 1 && part.chars().all(char::is_alphabetic))
 }
 
 /// What stands behind an apostrophe at the start of a text.
@@ -268,10 +278,13 @@ fn is_name(part: &str, behind: &str) -> bool {
         return false;
     }
     let vowel = |character: Option<char>| character.is_some_and(|character| "aeiou".contains(character));
-    let initial = part.chars().count() == 1 && part.chars().all(char::is_uppercase) && behind.chars().count() > 1;
+    let initial =
+        part.chars().count() == 1 && part.chars().all(char::is_uppercase) && behind.chars().count() > 1;
     (lower == "o" && behind_lower == "clock")
         || initial
-        || (vowel(lower.chars().next_back()) && vowel(behind_lower.chars().next()) && lower.chars().count() > 1)
+        || (vowel(lower.chars().next_back())
+            && vowel(behind_lower.chars().next())
+            && lower.chars().count() > 1)
 }
 
 /// The length of a number at the start, with signs, separators, fractions, times and dates.
@@ -308,7 +321,8 @@ fn tag(text: &str) -> Option<usize> {
     let inner = text.strip_prefix('<')?;
     let name = inner.strip_prefix('/').unwrap_or(inner);
     let end = inner.find('>')?;
-    (name.starts_with(|first: char| first.is_ascii_alphabetic()) && !inner.get(..end)?.contains('<')).then_some(end + 2)
+    (name.starts_with(|first: char| first.is_ascii_alphabetic()) && !inner.get(..end)?.contains('<'))
+        .then_some(end + 2)
 }
 
 /// The length of an address of the web or of mail at the start.
@@ -316,11 +330,17 @@ fn address(text: &str) -> Option<usize> {
     let part = text.get(..text.find(char::is_whitespace).unwrap_or(text.len()))?;
     let part = part.trim_end_matches(['.', ',', '!', '?', ';', ':', ')', '"', '\'']);
     let lower = part.to_lowercase();
-    let is_web = ["http://", "https://", "www."].iter().any(|start| lower.starts_with(start) && lower.len() > start.len());
+    let is_web = ["http://", "https://", "www."]
+        .iter()
+        .any(|start| lower.starts_with(start) && lower.len() > start.len());
     let is_mail = || {
         let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
         part.split_once('@').is_some_and(|(user, host)| {
-            !user.is_empty() && plain(user) && plain(host) && host.split('.').count() > 1 && host.split('.').all(|part| !part.is_empty())
+            !user.is_empty()
+                && plain(user)
+                && plain(host)
+                && host.split('.').count() > 1
+                && host.split('.').all(|part| !part.is_empty())
         })
     };
     (is_web || is_mail()).then_some(part.len())

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::{
-    cli::arguments::{ModelArguments, positive},
+    BackendKind, Precision,
+    cli::arguments::{GenerationArguments, ModelArguments, positive},
     eval::dataset::DatasetName,
 };
 
@@ -43,12 +44,35 @@ pub enum EvalCommand {
 The table has the columns image and caption, and negative_caption, or image_0, image_1, caption_0, caption_1. In tar files the
 captions are the lines of .txt, the right one first.")]
     Selection(Selection),
+    /// Compare captions with those that people wrote: BLEU, ROUGE-L, CIDEr
+    #[command(after_help = "Examples:
+  openclip eval caption --dataset wds:coco --model coca_ViT-B-32 --pretrained mscoco_finetuned_laion2b_s13b_b90k
+  openclip caption photos/ --json > written.jsonl --model coca_ViT-B-32 --pretrained mscoco_finetuned_laion2b_s13b_b90k
+  openclip eval caption --dataset csv:photos.csv --captions written.jsonl
+
+Of the scores of CLIP_benchmark, METEOR and SPICE are missing: they are programs in Java.")]
+    Caption(Caption),
+    /// Train a linear layer on image features and measure how well it tells the classes apart
+    #[command(after_help = "Examples:
+  openclip eval linear-probe --dataset cifar10:data --val-proportion 0.1 --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  openclip eval linear-probe --dataset wds:pets --train-split train --val-split val --fewshot-k 16 --seed 1")]
+    LinearProbe(LinearProbe),
+    /// Compare backends and precisions on a dataset: accuracy, and how often they agree with the first
+    #[command(after_help = "Examples:
+  openclip eval compare --dataset wds:cifar10 --model ViT-B-32 --pretrained laion2b_s34b_b79k
+  openclip eval compare --dataset wds:cifar10 --run candle:f32 --run candle:int8 --run ort:int8")]
+    Compare(Compare),
+    /// Merge results into a table (CSV, Markdown) and pictures (SVG)
+    #[command(after_help = "Examples:
+  openclip eval report results/ -o report/")]
+    Report(Report),
 }
 
 /// What every task is told.
 #[derive(Args)]
 pub struct TaskArguments {
-    /// wds:DIR (CLIP_benchmark's layout) or wds:FILE.tar, imagefolder:DIR, csv:FILE
+    /// wds:DIR (CLIP_benchmark's layout) or wds:FILE.tar, imagefolder:DIR, csv:FILE, parquet:PATH, cifar10:DIR,
+    /// cifar100:DIR, mnist:DIR; from the hub wds:hf-hub:ORG/NAME and parquet:hf-hub:ORG/NAME/FILE
     #[arg(long, value_name = "FORMAT:PATH")]
     pub dataset: DatasetName,
     /// Which part of the dataset
@@ -124,4 +148,83 @@ pub struct Retrieval {
 pub struct Selection {
     #[command(flatten)]
     pub task: TaskArguments,
+}
+
+/// Captioning.
+#[derive(Args)]
+pub struct Caption {
+    #[command(flatten)]
+    pub task: TaskArguments,
+    /// Captions that `openclip caption --json` wrote, for the images' paths or file names; no model is run then
+    #[arg(long, value_name = "JSONL")]
+    pub captions: Option<PathBuf>,
+    #[command(flatten)]
+    pub generation: GenerationArguments,
+}
+
+/// Linear probes.
+#[derive(Args)]
+pub struct LinearProbe {
+    #[command(flatten)]
+    pub task: TaskArguments,
+    /// What is trained on
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub train_split: String,
+    /// What the weight decay is chosen by; it is 0 without any
+    #[arg(long, value_name = "NAME", conflicts_with = "val_proportion")]
+    pub val_split: Option<String>,
+    /// Choose the weight decay by this share of what is trained on
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub val_proportion: Option<f64>,
+    /// Train on so many images of each class; all where nothing is said
+    #[arg(long, value_name = "K", value_parser = positive)]
+    pub fewshot_k: Option<usize>,
+    /// Passes over what is trained on
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub fewshot_epochs: usize,
+    /// The learning rate at the start
+    #[arg(long, value_name = "RATE", default_value_t = 0.1)]
+    pub fewshot_lr: f64,
+    /// Images of a step of training
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    pub probe_batch_size: usize,
+    /// What is drawn at random is drawn from this
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("must be between 0 and 1".to_owned()),
+    }
+}
+
+/// Backends and precisions beside each other.
+#[derive(Args)]
+pub struct Compare {
+    #[command(flatten)]
+    pub task: TaskArguments,
+    #[command(flatten)]
+    pub classes: ClassArguments,
+    /// BACKEND:PRECISION; may be given several times. f32, bf16 and int8 of every backend that is built in where nothing is said
+    #[arg(long, value_name = "BACKEND:PRECISION", value_parser = backend_and_precision)]
+    pub run: Vec<(BackendKind, Precision)>,
+}
+
+fn backend_and_precision(text: &str) -> Result<(BackendKind, Precision), String> {
+    let (backend, precision) = text.split_once(':').ok_or("write BACKEND:PRECISION, such as candle:int8")?;
+    let backend = backend.parse().map_err(|error: crate::core::Error| error.to_string())?;
+    Ok((backend, precision.parse().map_err(|error: crate::core::Error| error.to_string())?))
+}
+
+/// A report.
+#[derive(Args)]
+pub struct Report {
+    /// Results, and folders with results
+    #[arg(required = true, value_name = "DIR|FILE")]
+    pub results: Vec<PathBuf>,
+    /// The folder to write into; it is made if it isn't there. The Markdown is printed where nothing is said
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
 }
