@@ -56,6 +56,7 @@ impl Record {
     #[must_use]
     pub fn with(mut self, evaluation: &Evaluation) -> Self {
         self.metrics = figures(&evaluation.figures);
+        self.metrics.extend(evaluation.options.clone());
         let details = self.openclip.get_or_insert_default();
         details.samples = evaluation.counts.total;
         details.evaluated = evaluation.counts.evaluated;

@@ -173,7 +173,7 @@ mod tests {
             assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{svg}");
             assert!(!svg.contains("<slow>"), "names are escaped");
         }
-        assert!(read(&[out.clone()], facts).unwrap_err().to_string().contains("no results"));
+        assert!(read(std::slice::from_ref(&out), facts).unwrap_err().to_string().contains("no results"));
         fs::write(out.join("other.json"), "[]").unwrap();
         assert!(read(&[out], facts).unwrap_err().to_string().contains("other.json: not a result"));
     }

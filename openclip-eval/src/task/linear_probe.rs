@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 use openclip_core::HostTensor;
+use serde_json::json;
 
 use super::{
     Classified, Counts, Evaluation, Figures, Task,
@@ -96,13 +97,18 @@ impl Task for LinearProbe {
             ("lp_acc5", if has_acc5 { metrics.acc5 } else { f64::NAN }),
             ("lp_mean_per_class_recall", metrics.mean_per_class_recall),
             ("weight_decay", found.weight_decay),
-            ("epochs", self.options.epochs as f64),
-            ("seed", self.options.seed as f64),
-            ("fewshot_k", self.shots.map_or(-1.0, |shots| shots as f64)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        Ok(Evaluation { figures, counts, confusion: Some(metrics.confusion), ..Evaluation::default() })
+        let options = [
+            ("epochs", json!(self.options.epochs)),
+            ("seed", json!(self.options.seed)),
+            ("fewshot_k", self.shots.map_or_else(|| json!(-1), |shots| json!(shots))),
+            ("normalized", json!(true)),
+        ];
+        let options = options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let confusion = Some(metrics.confusion);
+        Ok(Evaluation { figures, counts, confusion, options, ..Evaluation::default() })
     }
 }
 
@@ -161,7 +167,7 @@ mod tests {
             let found = task(validation, shots).run(colours().as_ref(), &Letters, &()).unwrap();
             assert_eq!(found.figures[0].0, "lp_acc1");
             assert!(found.figures[0].1 >= 0.5 && found.figures[1].1.is_nan(), "{:?}", found.figures);
-            assert_eq!(found.figures[6].1, shots.map_or(-1.0, |shots| shots as f64));
+            assert_eq!(found.options["fewshot_k"], shots.map_or_else(|| json!(-1), |shots| json!(shots)));
         }
         let dataset = Listed::new([class(1, 2, 5)]);
         let error = task(Validation::None, None).run(&dataset, &Letters, &()).unwrap_err().to_string();

@@ -58,6 +58,8 @@ pub struct Evaluation {
     pub confusion: Option<Confusion>,
     /// The class that each evaluated sample was taken for, where there are classes.
     pub predictions: Vec<usize>,
+    /// Options that CLIP_benchmark writes among the figures.
+    pub options: serde_json::Map<String, serde_json::Value>,
 }
 
 /// How many samples there are and how many the figures are of.

@@ -75,7 +75,13 @@ impl Task for ZeroShot {
         if classes.len() == counts.evaluated {
             let metrics = classification(&features, classifier, &classes)?;
             let (figures, confusion) = (metrics.figures(), Some(metrics.confusion));
-            return Ok(Evaluation { figures, counts, confusion, predictions: metrics.predictions });
+            return Ok(Evaluation {
+                figures,
+                counts,
+                confusion,
+                predictions: metrics.predictions,
+                ..Evaluation::default()
+            });
         }
         let labels: Vec<Vec<bool>> = targets(&extracted, |target| match target {
             Target::Labels(labels) => Some(labels.clone()),

@@ -345,3 +345,28 @@ fn address(text: &str) -> Option<usize> {
     };
     (is_web || is_mail()).then_some(part.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn punctuation_is_dropped() {
+        assert_eq!(tokenize("It's a dog's life, isn't it?"), "it 's a dog 's life is n't it");
+        assert_eq!(tokenize("A man (left) rides."), "a man -lrb- left -rrb- rides");
+        assert_eq!(tokenize(" ... "), "");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_tokens(text in "\\PC{0,40}", marks in "[a-z0-9.'/&<>@#:-]{0,30}") {
+            for text in [text, marks] {
+                for token in tokens(&text) {
+                    prop_assert!(!token.is_empty() && !token.contains(char::is_whitespace) || token.starts_with('<'));
+                }
+            }
+        }
+    }
+}
