@@ -4,6 +4,7 @@
 //! tower and [`huggingface`] the towers of `transformers`, written over the backend seam of `openclip-core`.
 
 pub mod huggingface;
+pub mod prompts;
 pub mod tokenizer;
 pub mod transformer;
 

@@ -21,6 +21,12 @@
 //! # Ok::<(), openclip_zoo::Error>(())
 //! ```
 
+// Without a backend nothing can be built, and what builds is never reached.
+#![cfg_attr(
+    not(any(feature = "candle", feature = "tch", feature = "ort")),
+    allow(unreachable_code, unused_imports, unused_variables, reason = "there is no backend")
+)]
+
 pub mod build;
 #[cfg(feature = "emoji-clip")]
 pub mod emoji_clip;

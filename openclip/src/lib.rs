@@ -31,14 +31,16 @@ compile_error!("openclip runs models on a backend: enable one of the cargo featu
 pub mod cli;
 mod clip;
 mod error;
-pub mod templates;
 
 pub use clip::{AsImage, AttentionMap, Clip, ClipBuilder, Embedding, Scoring, Stage, ZeroShotClassifier};
 pub use error::{Error, Result};
 pub use openclip_coca as coca;
 pub use openclip_core as core;
 pub use openclip_core::{ConfigOverrides, HeightWidth, Indices, Precision, backend::DeviceSpec};
+#[cfg(feature = "eval")]
+pub use openclip_eval as eval;
 pub use openclip_text as text;
+pub use openclip_text::prompts;
 pub use openclip_vision as vision;
 pub use openclip_vision::preprocess::{DecodedImage, PreprocessOverrides};
 pub use openclip_zoo as zoo;

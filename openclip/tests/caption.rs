@@ -84,6 +84,39 @@ fn captions_are_those_of_the_library() {
     assert_eq!(plain.out.lines().count(), 2, "{}", plain.err);
 }
 
+#[test]
+fn captions_of_the_model_are_scored() {
+    let captions = Captions::new();
+    let written = captions.run(&["--json", "--seq-len", "8"]);
+    let table: String = written
+        .json()
+        .iter()
+        .map(|line| {
+            format!(
+                "{}\t{}\n",
+                line["image"].as_str().unwrap(),
+                line["caption"].as_str().unwrap().replace('"', "")
+            )
+        })
+        .collect();
+    captions.sandbox.write("captions.tsv", format!("image\tcaption\n{table}"));
+    let run = captions.sandbox.run(&[
+        "eval",
+        "caption",
+        "--dataset",
+        "csv:captions.tsv",
+        "--model",
+        &captions.model,
+        "--seq-len",
+        "8",
+        "--json",
+    ]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let record = &run.json()[0];
+    assert!(record["metrics"]["Bleu_1"].as_f64().unwrap() > 0.9, "{record}");
+    assert_eq!((&record["task"], &record["openclip"]["evaluated"]), (&"captioning".into(), &2.into()));
+}
+
 fn tokens_of(captions: &Captions, arguments: &[&str]) -> Vec<Vec<u32>> {
     tokens(&captions.run(&[arguments, &["--json"]].concat()))
 }

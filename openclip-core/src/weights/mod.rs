@@ -42,7 +42,7 @@ pub use self::safetensors::SafetensorsFile;
 pub use counting::CountingSource;
 pub use error::WeightsError;
 pub use layout::CanonicalLayout;
-pub use npz::NpzFile;
+pub use npz::{NpzFile, read_npy};
 pub use open::{open_checkpoint, open_embedded_checkpoint};
 pub use pickle::PickleCheckpoint;
 pub use quantized::{ChannelAxis, channel_scale, quantize, quantized_metadata, quantized_value, scale_name};

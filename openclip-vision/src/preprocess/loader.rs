@@ -40,7 +40,7 @@ pub enum ImageSource {
 
 impl ImageSource {
     /// What it is called in messages.
-    fn name(&self) -> std::borrow::Cow<'_, str> {
+    pub fn name(&self) -> std::borrow::Cow<'_, str> {
         match self {
             Self::Path(path) => path.to_string_lossy(),
             Self::Bytes { name, .. } => name.into(),

@@ -34,9 +34,12 @@ pub(crate) fn is_plain_component(text: &str) -> bool {
             .any(|c| c.is_control() || matches!(c, '/' | '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*'))
 }
 
-/// A model repository of the hub: `org/name`, or a bare `name`.
+/// A repository of the hub, `org/name` or a bare `name`: with a model, unless it is said to be a dataset's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RepositoryId(String);
+pub struct RepositoryId {
+    name: String,
+    is_dataset: bool,
+}
 
 impl RepositoryId {
     /// Checks `name` by the hub's own rules: one or two parts of letters, digits, `-`, `_` and `.`, none of which
@@ -65,23 +68,36 @@ impl RepositoryId {
         if name.contains("--") || name.contains("..") {
             return fail("`--` and `..` are not allowed");
         }
-        Ok(Self(name.to_owned()))
+        Ok(Self { name: name.to_owned(), is_dataset: false })
+    }
+
+    /// The repository of a dataset.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn dataset(name: &str) -> Result<Self, HubError> {
+        Ok(Self { is_dataset: true, ..Self::parse(name)? })
     }
 
     /// The name, `org/name`.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// The folder of the repository in the cache, `models--org--name`.
     pub(crate) fn folder(&self) -> String {
-        format!("models--{}", self.0.replace('/', "--"))
+        let kind = if self.is_dataset { "datasets" } else { "models" };
+        format!("{kind}--{}", self.name.replace('/', "--"))
     }
 }
 
+/// The repository's part of an address: that of a dataset begins with `datasets/`.
 impl fmt::Display for RepositoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        if self.is_dataset {
+            f.write_str("datasets/")?;
+        }
+        f.write_str(&self.name)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cli::{Program, outcome::UsageError, progress};
+use crate::cli::{Program, eval::arguments::Eval, outcome::UsageError, progress};
 
 /// Embed, classify, caption and compare images and texts with OpenCLIP models.
 #[derive(Parser)]
@@ -42,6 +42,8 @@ pub enum Command {
     Embed(Embed),
     /// Look inside a model: what its stages compute of an image or a text, and what it attends to
     Inspect(Inspect),
+    /// Measure how good a model is: zero-shot classification, retrieval, caption selection, captions, linear probe
+    Eval(Eval),
     /// Write a model as ONNX files
     Export(Export),
     /// Write a model with its weights in 8-bit integers, a quarter of the size
@@ -219,7 +221,7 @@ impl ModelArguments {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(number) => Ok(number),
@@ -672,12 +674,8 @@ impl Classify {
             return Err(UsageError(message).into());
         }
         Ok(match (self.templates, self.template.as_slice()) {
-            (Some(Templates::Openai), _) => {
-                crate::templates::openai().into_iter().map(str::to_owned).collect()
-            }
-            (Some(Templates::Simple), _) => {
-                crate::templates::simple().into_iter().map(str::to_owned).collect()
-            }
+            (Some(Templates::Openai), _) => crate::prompts::openai().into_iter().map(str::to_owned).collect(),
+            (Some(Templates::Simple), _) => crate::prompts::simple().into_iter().map(str::to_owned).collect(),
             (None, []) => vec!["{}".to_owned()],
             (None, given) => given.to_vec(),
         })

@@ -9,6 +9,7 @@
 
 mod arguments;
 mod commands;
+mod eval;
 mod images;
 mod outcome;
 mod output;
@@ -53,6 +54,7 @@ pub fn run(registry: Registry, families: Families) -> ExitCode {
         Command::Caption(caption) => commands::caption::run(&caption, &program),
         Command::Embed(embed) => commands::embed::run(&embed, &program),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &program),
+        Command::Eval(eval) => eval::run(&eval, &program),
         Command::Export(export) => commands::export::run(&export, &program),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &program),
         Command::Demo(demo) => commands::demo::run(&demo),

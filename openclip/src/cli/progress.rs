@@ -18,10 +18,18 @@ fn style(template: &str) -> ProgressStyle {
 
 /// A bar that counts `total` things.
 pub fn count(total: usize, what: &str, quiet: bool) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total as u64), target(quiet));
-    bar.set_style(style("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}"));
+    count_from(Some(total), 0, what, quiet)
+}
+
+/// A bar that counts things, of which `done` were done before; `total` is all of them, if that is known.
+pub fn count_from(total: Option<usize>, done: usize, what: &str, quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total.map(|total| total as u64), target(quiet));
+    bar.set_style(style(match total {
+        Some(_) => "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}",
+        None => "{msg} {spinner} {pos} {per_sec}",
+    }));
     bar.set_message(what.to_owned());
-    bar
+    bar.with_position(done as u64)
 }
 
 /// A bar for every file that is downloaded.

@@ -4,6 +4,8 @@ mod builder;
 mod caption;
 mod deferred;
 mod embedding;
+#[cfg(feature = "eval")]
+mod evaluate;
 mod image;
 mod inside;
 mod tokenizer;

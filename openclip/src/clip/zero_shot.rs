@@ -1,5 +1,6 @@
 //! Zero-shot classification: labels become embeddings once, images are compared with them.
 
+use openclip_text::prompts;
 use openclip_zoo::build::LogitParameters;
 
 use super::{Clip, Embedding};
@@ -69,14 +70,15 @@ impl ZeroShotClassifier {
         if labels.is_empty() {
             return Err(Error::NoLabels);
         }
-        if let Some(template) = templates.iter().map(AsRef::as_ref).find(|template| !template.contains("{}"))
+        if let Some(template) =
+            templates.iter().map(AsRef::as_ref).find(|template| !prompts::has_place(template))
         {
             return Err(Error::Template { template: template.to_owned() });
         }
         let labels: Vec<String> = labels.iter().map(|label| label.as_ref().to_owned()).collect();
         let classes = labels
             .iter()
-            .flat_map(|label| templates.iter().map(|template| template.as_ref().replace("{}", label)));
+            .flat_map(|label| templates.iter().map(|template| prompts::fill(template.as_ref(), label)));
         let prompts = clip.encode_text(classes)?;
         // Without a text projection the towers don't share a space unless their widths happen to be equal.
         let width = clip.config().model_cfg.embed_dim;

@@ -54,6 +54,7 @@ impl Sandbox {
             ("HF_HUB_CACHE".to_owned(), cache),
             ("HF_HUB_OFFLINE".to_owned(), "1".to_owned()),
             ("HF_TOKEN".to_owned(), String::new()),
+            ("XDG_CACHE_HOME".to_owned(), folder.path().join("user-cache").display().to_string()),
         ];
         Self { folder, variables }
     }

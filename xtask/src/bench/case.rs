@@ -41,6 +41,8 @@ pub enum Case {
     Start,
     /// A caption of an image, with the reference's defaults: six beams, 30 tokens.
     Caption,
+    /// Recall of synthetic pairs of features at 1, 5 and 10, in both directions.
+    Retrieval,
     /// Most memory that a process with both towers has had resident.
     Memory,
 }
@@ -49,12 +51,14 @@ pub enum Case {
 pub const JPEG_BATCH: usize = 32;
 /// Photographs that there are.
 pub const PHOTOGRAPHS: usize = 128;
+/// Pairs of [`Case::Retrieval`]: the peer has a table of all of their scores in memory, several times over.
+pub const PAIRS: usize = 10_000;
 /// Photographs in a call of a case that prepares one after the other.
 const PREPARED: usize = 32;
 
 impl Case {
     /// All.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Image,
         Self::TextCaptions,
         Self::TextFull,
@@ -64,6 +68,7 @@ impl Case {
         Self::Resize,
         Self::Start,
         Self::Caption,
+        Self::Retrieval,
         Self::Memory,
     ];
 
@@ -79,6 +84,7 @@ impl Case {
             Self::Resize => "resize",
             Self::Start => "start",
             Self::Caption => "caption",
+            Self::Retrieval => "retrieval",
             Self::Memory => "memory",
         }
     }
@@ -98,8 +104,13 @@ impl Case {
             Self::Image | Self::Jpeg => &[Tower::Image],
             Self::TextCaptions | Self::TextFull | Self::Start => &[Tower::Text],
             Self::Memory => &[Tower::Image, Tower::Text],
-            Self::Preprocess | Self::Decode | Self::Resize | Self::Caption => &[],
+            Self::Preprocess | Self::Decode | Self::Resize | Self::Caption | Self::Retrieval => &[],
         }
+    }
+
+    /// Whether it is the same for all models.
+    pub fn is_without_model(self) -> bool {
+        self.is_preparation() || self == Self::Retrieval
     }
 
     /// Whether it is the same for all models whose images have the same size.
@@ -113,6 +124,7 @@ impl Case {
             Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => None,
             Self::Jpeg => Some(PHOTOGRAPHS),
             Self::Preprocess | Self::Decode | Self::Resize => Some(PREPARED),
+            Self::Retrieval => Some(PAIRS),
             Self::Start | Self::Memory => Some(1),
         }
     }
@@ -131,7 +143,7 @@ impl Case {
         match self {
             Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => "ms",
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => "ms/image",
-            Self::Start => "s",
+            Self::Start | Self::Retrieval => "s",
             Self::Memory => "MiB",
         }
     }
@@ -141,7 +153,7 @@ impl Case {
         match self {
             Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => measured * 1e3,
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => measured * 1e3 / size as f64,
-            Self::Start => measured,
+            Self::Start | Self::Retrieval => measured,
             Self::Memory => measured / f64::from(1 << 20),
         }
     }

@@ -98,7 +98,13 @@ impl Setting<'_> {
                 self.pipeline(self.case.name())?
             }
             (Case::Preprocess | Case::Decode | Case::Resize, Entrant::Preprocessor) => self.worker()?,
-            (_, Entrant::Ours(backend, precision)) if !self.case.is_preparation() => {
+            (Case::Retrieval, Entrant::Metrics) => self.worker()?,
+            (Case::Retrieval, Entrant::ClipBenchmark) => {
+                let mut command = self.model.script("bench_retrieval.py");
+                command.args(["--threads", &self.threads.to_string()]);
+                command
+            }
+            (_, Entrant::Ours(backend, precision)) if !self.case.is_without_model() => {
                 let mut command = self.worker()?;
                 command.args(["--backend", backend, "--precision", &precision.to_string()]);
                 command
@@ -193,7 +199,8 @@ pub fn weight_bytes(model: &Model, entrant: Entrant, towers: &[Tower]) -> Option
     if let Some(export) = export(entrant) {
         return towers.iter().map(|&tower| exports::size(&export.file(model, tower))).sum();
     }
-    if matches!(entrant, Entrant::Preprocessor | Entrant::Pillow) {
+    if matches!(entrant, Entrant::Preprocessor | Entrant::Pillow | Entrant::Metrics | Entrant::ClipBenchmark)
+    {
         return None;
     }
     let bytes = match entrant.precision() {

@@ -161,7 +161,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut measured = Vec::new();
     for (index, name) in options.model.iter().enumerate() {
         let model = Model::prepare(name)?;
-        for &case in cases.iter().filter(|case| index == 0 || !case.is_preparation()) {
+        for &case in cases.iter().filter(|case| index == 0 || !case.is_without_model()) {
             if case == Case::Caption && !model.captions() {
                 output.text(&format!("\n{name} {case}: it has no decoder; --model coca_ViT-B-32 has one"));
                 continue;
@@ -200,6 +200,8 @@ fn measure(
         (Vec::new(), Some(workload::photographs()?), PHOTOGRAPHS)
     } else if case == Case::Start {
         (Vec::new(), None, 1)
+    } else if case == Case::Retrieval {
+        (Vec::new(), None, most)
     } else {
         // Texts differ in length: there are more of them than in a batch.
         let count = if case == Case::TextCaptions { most.max(inputs::CAPTION_COUNT) } else { most };

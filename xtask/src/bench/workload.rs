@@ -82,6 +82,7 @@ pub fn environment() -> Result<Environment> {
     let environment = Environment::new("reference-venv");
     environment.install(&Requirements::new("requirements.txt"))?;
     environment.install(&Requirements::new("bench.txt"))?;
+    environment.install(&Requirements::new("evaluation.txt"))?;
     Ok(environment)
 }
 

@@ -36,5 +36,8 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     execute(script("tokenizer.py").arg("cases"))?;
     execute(script("tokenizer.py").arg("huggingface").env("HF_HUB_OFFLINE", "1"))?;
     execute(&mut towers)?;
-    execute(&mut captions)
+    execute(&mut captions)?;
+    // Last: it may bring other releases of what the others don't use.
+    environment.install(&Requirements::new("evaluation.txt"))?;
+    execute(script("evaluation.py").arg("--out").arg(data.join("evaluation")))
 }

@@ -2,7 +2,10 @@
 //! array per entry. Arrays that are stored as they are (`numpy.savez`) are read from the map; those of a compressed
 //! archive (`numpy.savez_compressed`) are unpacked when they are first asked for, and kept.
 
+mod array;
 mod header;
+
+pub use array::read_npy;
 
 use std::{
     borrow::Cow,

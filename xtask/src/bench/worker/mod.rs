@@ -2,6 +2,7 @@
 
 mod caption;
 mod pipeline;
+mod retrieval;
 mod towers;
 
 use std::{
@@ -82,6 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
         Case::Caption => caption::build(options),
         Case::Jpeg => pipeline::embedding(options),
         Case::Preprocess | Case::Decode | Case::Resize => pipeline::preparation(options),
+        Case::Retrieval => Ok(Box::new(retrieval::Retrieval)),
         Case::Start => anyhow::bail!("`start` is about the real command"),
     };
     let work = match work {

@@ -1,0 +1,193 @@
+//! Parquet files, as the Hugging Face hub keeps datasets of images: a column with images (`bytes` and `path`), and others with
+//! captions or classes. The names of classes stand in the file's metadata.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc::SyncSender},
+};
+
+use parquet::{
+    file::{
+        reader::{FileReader, SerializedFileReader},
+        serialized_reader::SerializedFileReader as Reader,
+    },
+    record::{Field, Row},
+};
+use serde_json::Value;
+
+use super::{
+    Dataset, DatasetInfo, ImageSource, Sample, Samples, Target, ahead::read_ahead, columns::Columns,
+    open::Wanted,
+};
+use crate::error::{Error, Result};
+
+/// Parquet files of one split.
+#[derive(Debug)]
+pub struct ParquetDataset {
+    info: DatasetInfo,
+    files: Vec<PathBuf>,
+    wanted: Wanted,
+}
+
+impl ParquetDataset {
+    /// Opens one file, or the files of a split in a folder: `SPLIT-*.parquet` or `SPLIT.parquet`, there or in its subfolder
+    /// `data`, or all in the subfolder `SPLIT`.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`] when there are no files, one can't be read, or columns are missing.
+    pub fn open(path: &Path, split: &str, wanted: Wanted) -> Result<Self> {
+        let files = if path.is_file() { vec![path.to_owned()] } else { files(path, split)? };
+        let mut info = DatasetInfo { len: Some(0), ..DatasetInfo::new() };
+        for file in &files {
+            let reader = open(file)?;
+            let (names, columns) = columns(file, &reader, wanted)?;
+            let metadata = reader.metadata().file_metadata();
+            let rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
+            info.len = info.len.map(|len| len.saturating_add(rows));
+            if info.classes.is_none()
+                && let Some(label) = columns.label.and_then(|place| names.get(place))
+            {
+                let description = metadata.key_value_metadata().into_iter().flatten();
+                let mut description = description.filter(|pair| pair.key == "huggingface");
+                let description = description.find_map(|pair| pair.value.as_deref());
+                info.classes = description.and_then(|text| class_names(text, label));
+            }
+        }
+        Ok(Self { info, files, wanted })
+    }
+}
+
+fn files(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
+    let is_of_split = |file: &Path| {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        name == split || name.strip_prefix(split).is_some_and(|rest| rest.starts_with('-'))
+    };
+    for (inner, all) in [("", false), ("data", false), (split, true)] {
+        let Ok(entries) = folder.join(inner).read_dir() else { continue };
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+        files.retain(|file| all || is_of_split(file));
+        files.sort();
+        if !files.is_empty() {
+            return Ok(files);
+        }
+    }
+    let message = format!("there are no {split}-*.parquet in it, nor in its folders data and {split}");
+    Err(Error::dataset(folder, message))
+}
+
+fn open(path: &Path) -> Result<Reader<File>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    SerializedFileReader::new(file).map_err(|error| fault(path, &error))
+}
+
+fn fault(path: &Path, error: &parquet::errors::ParquetError) -> Error {
+    Error::dataset(path, format!("not a readable parquet file: {error}"))
+}
+
+fn columns(path: &Path, reader: &Reader<File>, wanted: Wanted) -> Result<(Vec<String>, Columns)> {
+    let schema = reader.metadata().file_metadata().schema();
+    let names: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+    let columns = Columns::find(&names, wanted).map_err(|message| Error::dataset(path, message))?;
+    Ok((names, columns))
+}
+
+/// The class names of a column, as the crate `datasets` describes it.
+fn class_names(description: &str, label: &str) -> Option<Vec<String>> {
+    let description: Value = serde_json::from_str(description).ok()?;
+    let names = description.get("info")?.get("features")?.get(label)?.get("names")?;
+    names.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+impl Dataset for ParquetDataset {
+    fn info(&self) -> &DatasetInfo {
+        &self.info
+    }
+
+    fn samples(&self) -> Result<Samples> {
+        let wanted = self.wanted;
+        Ok(read_ahead(self.files.clone(), move |file, sender| read(file, wanted, sender)))
+    }
+}
+
+fn read(path: &Path, wanted: Wanted, sender: &SyncSender<Result<Sample>>) -> Result<()> {
+    let reader = open(path)?;
+    let (_, columns) = columns(path, &reader, wanted)?;
+    let folder: Arc<Path> = path.parent().unwrap_or(Path::new("")).into();
+    for (number, row) in reader.into_iter().enumerate() {
+        let row = row.map_err(|error| fault(path, &error))?;
+        let name = format!("{}, row {number}", path.display());
+        let sample =
+            sample(&name, &folder, &row, &columns).map_err(|message| Error::sample(name, message))?;
+        if sender.send(Ok(sample)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A row as a sample, or what is wrong with it.
+fn sample(name: &str, folder: &Path, row: &Row, columns: &Columns) -> std::result::Result<Sample, String> {
+    let fields: Vec<&Field> = row.get_column_iter().map(|(_, field)| field).collect();
+    let field = |place: &usize| fields.get(*place).copied().unwrap_or(&Field::Null);
+    let images = columns.images.iter().map(|place| image(name, folder, field(place)));
+    let images = images.collect::<std::result::Result<_, _>>()?;
+    let target = match &columns.label {
+        Some(place) => Target::Class(class(field(place))?),
+        None => {
+            let mut captions = Vec::new();
+            for place in &columns.captions {
+                add_captions(field(place), &mut captions)?;
+            }
+            Target::Captions(captions)
+        }
+    };
+    Ok(Sample { name: name.to_owned(), images, target })
+}
+
+fn image(name: &str, folder: &Path, field: &Field) -> std::result::Result<ImageSource, String> {
+    let in_memory = |bytes: &[u8]| ImageSource::Bytes { name: name.to_owned(), bytes: bytes.to_vec() };
+    match field {
+        Field::Bytes(bytes) => Ok(in_memory(bytes.data())),
+        Field::Str(path) => Ok(ImageSource::Path(folder.join(path))),
+        Field::Group(group) => {
+            let part = |wanted: &str| {
+                group.get_column_iter().find(|(name, _)| *name == wanted).map(|(_, field)| field)
+            };
+            match (part("bytes"), part("path")) {
+                (Some(Field::Bytes(bytes)), _) => Ok(in_memory(bytes.data())),
+                (_, Some(Field::Str(path))) => Ok(ImageSource::Path(folder.join(path))),
+                _ => Err("it has no image: its `bytes` and `path` are empty".to_owned()),
+            }
+        }
+        _ => Err("it has no image".to_owned()),
+    }
+}
+
+fn class(field: &Field) -> std::result::Result<usize, String> {
+    let number = match field {
+        Field::Byte(value) => i64::from(*value),
+        Field::Short(value) => i64::from(*value),
+        Field::Int(value) => i64::from(*value),
+        Field::Long(value) => *value,
+        Field::UByte(value) => i64::from(*value),
+        Field::UShort(value) => i64::from(*value),
+        Field::UInt(value) => i64::from(*value),
+        other => return Err(format!("its class is {other}, which is not a number")),
+    };
+    usize::try_from(number).map_err(|_| format!("its class is {number}: it has none"))
+}
+
+fn add_captions(field: &Field, captions: &mut Vec<String>) -> std::result::Result<(), String> {
+    match field {
+        Field::Str(caption) => captions.push(caption.clone()),
+        Field::ListInternal(list) => {
+            for element in list.elements() {
+                add_captions(element, captions)?;
+            }
+        }
+        other => return Err(format!("its caption is {other}, which is no text")),
+    }
+    Ok(())
+}
