@@ -83,7 +83,7 @@ struct Seen {
 ///
 /// # Errors
 /// Errors of the dataset and the model, [`Error::Undefined`] for a dataset without samples, and [`Error::Io`] when features
-/// can't be kept. That an image can't be read is none: see [`ExtractedSample::images`].
+/// can't be kept. That an image can't be read is none: its sample holds the reason.
 pub fn extract(
     dataset: &dyn Dataset,
     model: &dyn Model,
