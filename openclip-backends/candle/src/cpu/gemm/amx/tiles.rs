@@ -127,6 +127,8 @@ macro_rules! product {
                             ahead = inout(reg) ahead => _,
                             x_step = const $parts * LINE,
                             ahead_step = const $lines * LINE,
+                            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                             panel_step = const $parts * PANEL_STEP,
                             options(nostack),
                         );
@@ -155,6 +157,7 @@ macro_rules! product {
                             ahead = inout(reg) ahead => _,
                             x_step = const $parts * LINE,
                             ahead_step = const $lines * LINE,
+                            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                             panel_step = const $parts * PANEL_STEP,
                             options(nostack),
                         );
