@@ -87,7 +87,18 @@ impl Started {
     ///
     /// # Panics
     /// When a slice is too short: `x` holds as many rows as the height where the kernel has tiles of one height only.
-    pub fn add(&self, rows: Group, (x, stride): (&[u8], usize), panel: &[i8], sums: &mut [i32], next: &[u8]) {
+    pub fn add(
+        &self,
+        rows: Group,
+        (x, stride): (&[u8], usize),
+        panel: &[i8],
+        sums: &mut [i32],
+        #[cfg_attr(
+            not(all(target_arch = "x86_64", target_os = "linux")),
+            expect(unused_variables, reason = "only tiles fetch")
+        )]
+        next: &[u8],
+    ) {
         let Kernel { group, width, step, tile, .. } = self.kernel;
         let (height, groups) = (self.height(), panel.len() / (group * width));
         let count = match tile {
