@@ -1,18 +1,20 @@
 //! Samples that are read from files on a thread of their own, some ahead of whoever takes them.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::mpsc::{SyncSender, sync_channel},
     thread,
 };
 
 use super::{Sample, Samples};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Samples that are read ahead.
 const AHEAD: usize = 64;
 
-/// The samples that `read` sends of each file, in order, until one fails or nobody listens.
+/// The samples that `read` sends of each file, in order, until one fails or nobody listens. A reader that panics fails, too: its
+/// samples must not end as if there were no more.
 pub(super) fn read_ahead(
     files: Vec<PathBuf>,
     read: impl Fn(&Path, &SyncSender<Result<Sample>>) -> Result<()> + Send + 'static,
@@ -20,7 +22,10 @@ pub(super) fn read_ahead(
     let (sender, receiver) = sync_channel(AHEAD);
     thread::spawn(move || {
         for file in files {
-            if let Err(error) = read(&file, &sender) {
+            // It is given nothing that outlives a panic but the sender, which only hands on.
+            let done = catch_unwind(AssertUnwindSafe(|| read(&file, &sender)));
+            let broken = || Err(Error::dataset(&file, "its reader failed: the file is damaged"));
+            if let Err(error) = done.unwrap_or_else(|_| broken()) {
                 // Nobody may be left to hear it.
                 let _ = sender.send(Err(error));
                 return;
@@ -28,4 +33,25 @@ pub(super) fn read_ahead(
         }
     });
     Box::new(receiver.into_iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Target;
+
+    #[test]
+    fn a_reader_that_panics_ends_in_an_error() {
+        let files = vec![PathBuf::from("whole.bin"), PathBuf::from("damaged.bin")];
+        let mut samples = read_ahead(files, |file, sender| {
+            assert_eq!(file, Path::new("whole.bin"), "damaged");
+            let sample = Sample { name: "0".to_owned(), images: Vec::new(), target: Target::Class(0) };
+            sender.send(Ok(sample)).unwrap();
+            Ok(())
+        });
+        assert!(samples.next().unwrap().is_ok());
+        let error = samples.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("damaged.bin"), "{error}");
+        assert!(samples.next().is_none());
+    }
 }

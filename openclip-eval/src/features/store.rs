@@ -102,14 +102,7 @@ impl Journal {
                 break;
             }
             width = line.width;
-            let mut row = saved_rows(&values, width);
-            saved.extend(line.broken.into_iter().map(|reason| match reason {
-                Some(reason) => Err(reason),
-                None => {
-                    row += 1;
-                    Ok(row - 1)
-                }
-            }));
+            saved.extend(in_rows(line.broken, saved_rows(&values, width)));
             values.extend(batch);
             journal_end += length as u64;
         }
@@ -144,16 +137,7 @@ impl Journal {
             self.lines.write_all(text.as_bytes())
         };
         write().map_err(Error::io(&self.folder))?;
-        let mut row = saved_rows(&self.values, width);
-        for reason in line.broken {
-            self.saved.push(match reason {
-                Some(reason) => Err(reason),
-                None => {
-                    row += 1;
-                    Ok(row - 1)
-                }
-            });
-        }
+        self.saved.extend(in_rows(line.broken, saved_rows(&self.values, width)));
         self.values.extend_from_slice(rows);
         self.width = width;
         Ok(())
@@ -163,6 +147,19 @@ impl Journal {
     pub fn into_parts(self) -> (Vec<Saved>, Vec<f32>, usize) {
         (self.saved, self.values, self.width)
     }
+}
+
+/// What there is for each input of a batch whose first row is `first`.
+fn in_rows(broken: Vec<Option<String>>, first: usize) -> impl Iterator<Item = Saved> {
+    broken.into_iter().scan(first, |row, reason| {
+        Some(reason.map_or_else(
+            || {
+                *row += 1;
+                Ok(*row - 1)
+            },
+            Err,
+        ))
+    })
 }
 
 fn saved_rows(values: &[f32], width: usize) -> usize {
