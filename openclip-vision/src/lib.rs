@@ -4,6 +4,7 @@
 //! [`vit`] is the native vision transformer, [`resnet`] the modified ResNet and [`timm`] the towers with a trunk of timm,
 //! written over the backend seam of `openclip-core`.
 
+mod attention_pool;
 pub mod preprocess;
 pub mod resnet;
 pub mod timm;

@@ -86,17 +86,33 @@ class Case:
     end_token: int | None = None
     # Padding stands between tokens, too.
     inner_padding: bool = False
+    # Offset and scale of parameters whose names end so, where the rules of `synth.py` don't do.
+    spreads: dict = field(default_factory=dict)
 
     @property
     def made_up(self) -> bool:
         return self.name.startswith("made-")
 
 
+# Norms behind the branches that keep 64 blocks from adding up until attention sees rounding only: with the rules' weights the
+# reference differs from itself by 2.5e-2 between one thread and two.
+SMALL_BRANCHES = {"norm1.weight": (0.05, 0.025), "norm2.weight": (0.05, 0.025)}
+SPREADS = {"EVA02-E-14": SMALL_BRANCHES, "EVA02-E-14-plus": SMALL_BRANCHES}
+# ResNets with the rules' weights forget their inputs in early layers and amplify rounding in the last ones: each block adds a
+# branch that ends with a norm. The more blocks, the smaller these norms are.
+RESNET_BRANCHES = {"RN50": 0.65, "RN101": 0.45, "RN50x4": 0.5, "RN50x16": 0.38, "RN50x64": 0.3}
+SPREADS |= {
+    name + suffix: {"bn1.weight": (1.5, 0.25), "bn2.weight": (1.5, 0.25), "bn3.weight": (scale, 0.1)}
+    for name, scale in RESNET_BRANCHES.items()
+    for suffix in ("", "-quickgelu")
+}
+
+
 def published() -> list[Case]:
     """The architectures with the native text tower, but for CoCa, which has a function of its own."""
     configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
     return [
-        Case(name, config)
+        Case(name, config, spreads=SPREADS.get(name, {}))
         for name, config in configs.items()
         if "hf_model_name" not in config["text_cfg"] and "multimodal_cfg" not in config
     ]
@@ -191,6 +207,24 @@ def _blocks() -> list[Case]:
         _made("quick-gelu", "QuickGELU in both towers", {}, {}, quick_gelu=True),
         _made("quick-gelu-custom", "QuickGELU in custom blocks", custom, dict(custom), quick_gelu=True),
         _made("quick-gelu-act-kwargs", "empty act_kwargs", {"act_kwargs": {}}, {"act_kwargs": {}}, quick_gelu=True),
+    ]
+
+
+def _timm(name, about, trunk, pool, image_size, **fields) -> Case:
+    """A trunk of timm with another pool than published architectures have. Trunks come in timm's sizes only."""
+    vision = {"timm_model_name": trunk, "timm_pool": pool, "timm_proj": "", "image_size": image_size, **fields}
+    model_cfg = {"embed_dim": EMBED_DIM, "vision_cfg": vision, "text_cfg": TEXT}
+    return Case("made-timm-" + name, model_cfg, about, {}, ("image",))
+
+
+def _trunks() -> list[Case]:
+    return [
+        _timm("abs-attn", "attention to a map of its own size", "convnext_tiny", "abs_attn", 224),
+        _timm("abs-attn-resized", "positions resized from 8x8 to 2x3", "fastvit_mci0", "abs_attn", [128, 192]),
+        _timm("rot-attn", "rotary attention to 3x5 places", "convnext_tiny", "rot_attn", [96, 160], timm_proj="linear"),
+        _timm("avgmax", "mean of mean and maximum", "convnext_tiny", "avgmax", 64),
+        _timm("max", "maximum, after the trunk was built for the mean", "fastvit_mci0", "max", 128, timm_proj="mlp"),
+        _timm("tokens-avgmax", "mean of mean and maximum of tokens", "vit_medium_patch16_gap_256", "avgmax", 256),
     ]
 
 
@@ -437,5 +471,5 @@ def _resized() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Every case, small ones first."""
-    made_up = _blocks() + _vision() + _text() + _hugging_face() + _coca() + _resized()
+    made_up = _blocks() + _trunks() + _vision() + _text() + _hugging_face() + _coca() + _resized()
     return made_up + resized() + published() + hugging_face() + coca()

@@ -22,7 +22,7 @@ from torch import nn
 
 import synth
 from cases import Case, all_cases
-from towers import build, compute_buffers, fill, lines, parameters
+from towers import Checkpoint, build, compute_buffers, fill, lines, parameters
 
 IMAGES = 3
 # Models that are small, and one as it is published.
@@ -61,7 +61,7 @@ def whole(case: Case) -> nn.Module:
     """The model with all of its parameters."""
     model = build(case, case.options)
     for tower in ("image", "text", "decoder"):
-        fill(model, parameters(model, tower), {})
+        fill(model, parameters(model, tower), Checkpoint())
         compute_buffers(model, tower)
     return model
 

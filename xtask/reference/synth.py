@@ -108,9 +108,10 @@ def rule(name: str, dims) -> tuple[np.float32, np.float32]:
     return spread(0.0, 0.5) if path[0] == "visual" else spread(0.0, 0.05)
 
 
-def parameter(name: str, dims) -> np.ndarray:
-    """The parameter `name` in dimensions `dims`."""
-    offset, scale = rule(name, dims)
+def parameter(name: str, dims, spreads=None) -> np.ndarray:
+    """The parameter `name` in dimensions `dims`. `spreads` are offsets and scales by the ends of names, before the rules."""
+    own = (spread for end, spread in (spreads or {}).items() if name.endswith(end))
+    offset, scale = next((tuple(map(np.float32, spread)) for spread in own), rule(name, dims))
     out = np.empty(math.prod(dims), dtype=np.float32)
     for start in range(0, out.size, CHUNK):
         part = out[start : start + CHUNK]

@@ -16,6 +16,7 @@ import logging
 import math
 import tempfile
 import time
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from unittest import mock
@@ -91,13 +92,27 @@ def set_parameter(model: nn.Module, name: str, value: torch.Tensor) -> None:
     setattr(model.get_submodule(path), last, nn.Parameter(value, requires_grad=False))
 
 
-def fill(model: nn.Module, dims: dict[str, list[int]], stored: dict[str, list[int]]) -> None:
+@dataclass
+class Checkpoint:
+    """What is special about a case's checkpoint."""
+
+    # Dimensions of parameters that the model needs in others.
+    stored: dict[str, list[int]] = field(default_factory=dict)
+    # See `Case.spreads`.
+    spreads: dict[str, tuple] = field(default_factory=dict)
+
+    def parameter(self, name: str, dims: list[int]) -> torch.Tensor:
+        return torch.from_numpy(synth.parameter(name, self.stored.get(name, dims), self.spreads))
+
+
+def fill(model: nn.Module, dims: dict[str, list[int]], checkpoint: Checkpoint) -> None:
     """Fills parameters, and resizes those that the checkpoint has in other dimensions."""
     for name, needed in dims.items():
-        if name not in stored:
-            set_parameter(model, name, torch.from_numpy(synth.parameter(name, needed)))
+        value = checkpoint.parameter(name, needed)
+        if name not in checkpoint.stored:
+            set_parameter(model, name, value)
             continue
-        state = {name: torch.from_numpy(synth.parameter(name, stored[name]))}
+        state = {name: value}
         (resize_pos_embed if tower_of(name) == "image" else resize_text_pos_embed)(state, model)
         set_parameter(model, name, state[name])
 
@@ -128,18 +143,18 @@ def block_lists(root: nn.Module) -> dict[str, list[tuple[str, nn.Module]]]:
     return lists
 
 
-def materialise(model: nn.Module, tower: str, stored: dict[str, list[int]]) -> None:
+def materialise(model: nn.Module, tower: str, checkpoint: Checkpoint) -> None:
     """Gives a tower its parameters; those of a block exist only while the block runs."""
     dims = parameters(model, tower)
     for name, block in chain(*block_lists(model).values()):
         if tower_of(name) != tower:
             continue
         own = {parameter: dims.pop(parameter) for parameter in list(dims) if parameter.startswith(name + ".")}
-        block.register_forward_pre_hook(lambda *_, own=own: fill(model, own, stored))
+        block.register_forward_pre_hook(lambda *_, own=own: fill(model, own, checkpoint))
         # Some tables are made where the block's parameters are.
         block.register_forward_pre_hook(lambda block, _: compute_tables(block))
         block.register_forward_hook(lambda *_, own=own: release(model, own), always_call=True)
-    fill(model, dims, stored)
+    fill(model, dims, checkpoint)
     compute_buffers(model, tower)
 
 
@@ -458,7 +473,7 @@ def run_caption(case: Case) -> dict:
     model = build(case, case.options)
     info = summary(model, "decoder", case.made_up)
     for tower in ("image", "text", "decoder"):
-        materialise(model, tower, {})
+        materialise(model, tower, Checkpoint())
     dims = [IMAGES, 3, *to_2tuple(model.visual.image_size)]
     ids = token_ids(case, min(model.context_length, case.model_cfg["text_cfg"].get("context_length", 77)))
     vocabulary = model.text_decoder.text_projection.shape[1]
@@ -508,6 +523,7 @@ def run(case: Case) -> dict:
         changed = {name: list(p.shape) for name, p in model.named_parameters()}
         stored = {name: dims for name, dims in original.items() if dims != changed[name]}
 
+    checkpoint = Checkpoint(stored, case.spreads)
     logits = {name: dict(model.named_parameters()).get(name) for name in ("logit_scale", "logit_bias")}
     logits = {name: p for name, p in logits.items() if p is not None}
     entry = {
@@ -519,6 +535,7 @@ def run(case: Case) -> dict:
         "model_cfg": case.model_cfg,
         "options": case.options,
         "stored_dims": stored,
+        **({"spreads": case.spreads} if case.spreads else {}),
         "logits": {
             name: {"dims": list(p.shape), "value": number(synth.parameter(name, list(p.shape)).reshape(-1)[0])}
             for name, p in logits.items()
@@ -533,7 +550,7 @@ def run(case: Case) -> dict:
             entry[tower] = run_caption(case)
             continue
         info = summary(model, tower, case.made_up)
-        materialise(model, tower, stored)
+        materialise(model, tower, checkpoint)
         with torch.inference_mode():
             outputs = run_image(model, case) if tower == "image" else run_text(model, case)
         entry[tower] = {"parameters": info, **outputs}

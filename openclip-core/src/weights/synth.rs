@@ -40,7 +40,10 @@ impl Generator {
     /// The generator of parameter `name` in dimensions `dims`. A leading `text.` doesn't count, so that both layouts
     /// of the text tower have the same values.
     pub fn parameter(name: &str, dims: &[usize]) -> Self {
-        let rules::Spread { offset, scale } = rules::spread(name, dims);
+        Self::spread(name, rules::spread(name, dims))
+    }
+
+    fn spread(name: &str, rules::Spread { offset, scale }: rules::Spread) -> Self {
         Self::uniform(stem(name), offset, scale)
     }
 
@@ -111,6 +114,8 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 pub struct SynthesisedWeights {
     /// Tensors that the checkpoint has in dimensions of its own, by [`stem`].
     stored: HashMap<String, Vec<usize>>,
+    /// Spreads by the ends of names, which count before the rules.
+    spreads: Vec<(String, rules::Spread)>,
 }
 
 impl SynthesisedWeights {
@@ -124,6 +129,18 @@ impl SynthesisedWeights {
     pub fn with_stored(mut self, name: &str, dims: &[usize]) -> Self {
         self.stored.insert(stem(name).to_owned(), dims.to_vec());
         self
+    }
+
+    /// The same checkpoint with values in `offset - scale .. offset + scale` in every tensor whose name ends with `end`: for
+    /// models that would amplify rounding with the values that the rules give.
+    pub fn with_spread(mut self, end: &str, offset: f32, scale: f32) -> Self {
+        self.spreads.push((end.to_owned(), rules::Spread { offset, scale }));
+        self
+    }
+
+    fn generator(&self, name: &str, dims: &[usize]) -> Generator {
+        let own = self.spreads.iter().find(|(end, _)| name.ends_with(end.as_str()));
+        own.map_or_else(|| Generator::parameter(name, dims), |(_, spread)| Generator::spread(name, *spread))
     }
 }
 
@@ -158,7 +175,7 @@ impl WeightSource for SynthesisedWeights {
                 message: format!("`{name}` {dims:?} doesn't fit in memory"),
             });
         };
-        Generator::parameter(name, dims).append_bytes(count, &mut bytes);
+        self.generator(name, dims).append_bytes(count, &mut bytes);
         Ok(TensorData { info, bytes: Cow::Owned(bytes) })
     }
 }
@@ -264,6 +281,16 @@ mod tests {
         let mut expected = [0.0; 2];
         Generator::parameter("positional_embedding", &[4, 2]).fill(0, &mut expected);
         assert_eq!(adapted, expected);
+    }
+
+    #[test]
+    fn spreads_count_before_the_rules() {
+        let source = SynthesisedWeights::new().with_spread("norm1.weight", 0.05, 0.025);
+        let name = "visual.trunk.blocks.0.norm1.weight";
+        let values = source.read(name, &[32]).unwrap().to_f32();
+        assert!(values.iter().all(|value| (0.025..=0.075).contains(value)), "{values:?}");
+        let other = source.read("visual.trunk.norm.weight", &[32]).unwrap().to_f32();
+        assert!(other.iter().any(|&value| value > 0.5), "{other:?}");
     }
 
     #[test]

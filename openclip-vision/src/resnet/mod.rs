@@ -1,17 +1,16 @@
 //! The modified ResNet of CLIP (Radford et al., 2021, section 2.4): a stem of three convolutions, average pooling before
 //! every step, and attention in place of the global average pool. Batch normalisation is part of the convolutions.
 
-mod attention_pool;
 mod bottleneck;
 mod config;
 
-use attention_pool::{AttentionPool2d, AttentionPool2dSpec};
+use crate::attention_pool::{AttentionPool2d, AttentionPool2dSpec, Positions, Projections};
 use bottleneck::{Bottleneck, EXPANSION, average};
 pub use config::ModifiedResNetConfig;
 use openclip_core::{
     Backend, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, StageView, Taps, TowerConfig,
     TowerOutput, Weights,
-    backend::{Activation, BatchNormSpec, Conv2dSpec},
+    backend::{Activation, BatchNormSpec, Conv2dSpec, Rearrange},
 };
 
 /// The family of modified ResNets: every `vision_cfg` that gives its number of layers stage by stage.
@@ -96,10 +95,12 @@ impl<B: Backend> ModifiedResNet<B> {
                 backend,
                 &w.scope("attnpool"),
                 &AttentionPool2dSpec {
-                    grid: vision.grid(),
+                    grid: [vision.grid(); 2],
                     features,
                     heads: features / vision.head_width,
                     out_features: config.embed_dim,
+                    positions: Positions::Learned("positional_embedding"),
+                    projections: Projections::Apart,
                 },
             )?,
         })
@@ -128,7 +129,8 @@ impl<B: Backend> ImageTower<B> for ModifiedResNet<B> {
             taps.offer_stage(name, &x);
         }
         taps.present(backend, &StageView::MAPS)?;
-        Ok(TowerOutput { pooled: self.attnpool.forward(backend, &x)?, tokens: None })
+        let places = backend.rearrange(&x, Rearrange::SpatialToTokens)?;
+        Ok(TowerOutput { pooled: self.attnpool.forward(backend, &places)?, tokens: None })
     }
 }
 

@@ -103,6 +103,12 @@ impl TimmConfig {
         Ok(this)
     }
 
+    /// Whether the trunk is built for `timm_pool`, as timm builds it where its own classifier is the projection or nothing is.
+    /// Otherwise the pool is exchanged afterwards.
+    pub(super) fn is_built_for_pool(&self) -> bool {
+        matches!(self.timm_proj, Projection::Classifier | Projection::None)
+    }
+
     /// An error for a `timm_pool` that the trunk doesn't have, which has `pools`.
     pub(super) fn unknown_pool(&self, pools: &[&str]) -> Error {
         let message = format!(

@@ -4,11 +4,12 @@
 
 use openclip_core::{
     Backend, Error, ExtraTokens, Result, StageView, Taps, TowerOutput, Weights,
-    backend::{Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange, ReduceOp},
+    backend::{Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange},
 };
 
 use super::{
     config::SECTION,
+    pool::MapPool,
     trunk::{Trunk, TrunkOptions},
 };
 
@@ -21,20 +22,22 @@ pub(super) struct ConvNextSpec {
     channels: [usize; 4],
     /// Epsilon of the norms.
     eps: f64,
+    /// Places along a side of the last map at the image size that timm has the architecture for.
+    own_grid: usize,
 }
 
-const fn spec(depths: [usize; 4], first: usize, eps: f64) -> ConvNextSpec {
-    ConvNextSpec { depths, channels: [first, 2 * first, 4 * first, 8 * first], eps }
+const fn spec(depths: [usize; 4], first: usize, eps: f64, own_grid: usize) -> ConvNextSpec {
+    ConvNextSpec { depths, channels: [first, 2 * first, 4 * first, 8 * first], eps, own_grid }
 }
 
 /// The architectures by timm's names.
 pub(super) const ARCHITECTURES: &[(&str, ConvNextSpec)] = &[
-    ("convnext_tiny", spec([3, 3, 9, 3], 96, 1e-6)),
-    ("convnext_small", spec([3, 3, 27, 3], 96, 1e-6)),
-    ("convnext_base", spec([3, 3, 27, 3], 128, 1e-6)),
-    ("convnext_large", spec([3, 3, 27, 3], 192, 1e-6)),
-    ("convnext_xlarge", spec([3, 3, 27, 3], 256, 1e-6)),
-    ("convnext_xxlarge", spec([3, 4, 30, 3], 384, 1e-5)),
+    ("convnext_tiny", spec([3, 3, 9, 3], 96, 1e-6, 7)),
+    ("convnext_small", spec([3, 3, 27, 3], 96, 1e-6, 7)),
+    ("convnext_base", spec([3, 3, 27, 3], 128, 1e-6, 7)),
+    ("convnext_large", spec([3, 3, 27, 3], 192, 1e-6, 7)),
+    ("convnext_xlarge", spec([3, 3, 27, 3], 256, 1e-6, 7)),
+    ("convnext_xxlarge", spec([3, 4, 30, 3], 384, 1e-5, 8)),
 ];
 
 /// Pixels along a side of a patch of the stem.
@@ -48,6 +51,16 @@ impl ConvNextSpec {
         self.channels[3]
     }
 
+    /// Rows and columns of the last feature map.
+    pub(super) fn grid(image_size: [usize; 2]) -> [usize; 2] {
+        image_size.map(|size| size / PATCH / 8)
+    }
+
+    /// Places along a side of the map that timm's weights are for.
+    pub(super) fn own_grid(&self) -> usize {
+        self.own_grid
+    }
+
     fn norm(&self, features: usize) -> NormSpec {
         NormSpec { eps: self.eps, ..NormSpec::new(features) }
     }
@@ -59,6 +72,7 @@ pub(super) struct ConvNext<B: Backend> {
     stem_norm: B::Norm,
     stem_name: String,
     stages: Vec<Stage<B>>,
+    pool: MapPool,
     norm: B::Norm,
     classifier: Option<B::Linear>,
 }
@@ -97,9 +111,7 @@ impl<B: Backend> ConvNext<B> {
         spec: &ConvNextSpec,
         options: &TrunkOptions<'_>,
     ) -> Result<Self> {
-        if !matches!(options.config.timm_pool.as_str(), "" | "avg") {
-            return Err(options.config.unknown_pool(&["avg"]));
-        }
+        let pool = MapPool::of(options.config)?;
         let mut grid = options.config.image_size.to_array().map(|size| size / PATCH);
         let mut stages = Vec::with_capacity(spec.depths.len());
         let mut below = None;
@@ -141,6 +153,7 @@ impl<B: Backend> ConvNext<B> {
             stem_norm: backend.prepare_norm(&w.scope("stem.1"), &spec.norm(spec.channels[0]))?,
             stem_name: w.path("stem"),
             stages,
+            pool,
             norm: backend.prepare_norm(&w.scope("head.norm"), &spec.norm(spec.features()))?,
             classifier: options.classes.map(classifier).transpose()?,
         })
@@ -168,7 +181,7 @@ impl<B: Backend> Trunk<B> for ConvNext<B> {
             taps.offer_stage(name, &x);
             taps.present(backend, &StageView { norm: None, extra: ExtraTokens::None, grid: Some(grid) })?;
         }
-        let pooled = backend.norm(&backend.reduce(&x, ReduceOp::Mean, 1)?, &self.norm)?;
+        let pooled = backend.norm(&self.pool.forward(backend, &x)?, &self.norm)?;
         let pooled = match &self.classifier {
             Some(classifier) => backend.linear(&pooled, classifier)?,
             None => pooled,

@@ -6,6 +6,8 @@ mod config;
 mod convnext;
 mod fastvit;
 mod head;
+mod pool;
+mod rope;
 mod swin;
 mod transformer;
 mod trunk;
@@ -14,9 +16,9 @@ mod vitamin;
 pub use config::{ActivationLayer, Projection, TimmConfig};
 use head::Head;
 use openclip_core::{
-    Backend, Error, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig, TowerOutput,
-    Weights,
+    Backend, ImageFamily, ImageInfo, ImageTower, ModelConfig, Result, Taps, TowerConfig, TowerOutput, Weights,
 };
+use pool::MapAttention;
 use trunk::{Trunk, TrunkOptions, TrunkSpec};
 
 /// The family of timm's trunks: every `vision_cfg` with a `timm_model_name`.
@@ -64,26 +66,13 @@ impl<B: Backend> TimmTower<B> {
     pub fn new(backend: &B, config: &ModelConfig, w: &Weights) -> Result<Self> {
         let vision = TimmConfig::of(config)?;
         let spec = TrunkSpec::named(&vision.timm_model_name)?;
-        let (features, embed_dim) = (spec.features(), config.embed_dim);
-        let classes = (vision.timm_proj == Projection::Classifier).then_some(embed_dim);
-        if vision.timm_proj == Projection::None && features != embed_dim {
-            let message = format!(
-                "`timm_proj` is `none`, and `{}` has {features} features: embed_dim {embed_dim} has to be the same",
-                vision.timm_model_name
-            );
-            return Err(Error::config(config::SECTION, message));
-        }
+        let embed_dim = config.embed_dim;
+        let pools = MapAttention::named(&vision.timm_pool).is_none();
+        let classes = (vision.timm_proj == Projection::Classifier && pools).then_some(embed_dim);
         let options = TrunkOptions { config: &vision, classes };
         Ok(Self {
             trunk: spec.build(backend, &w.scope("trunk"), &options)?,
-            head: Head::new(
-                backend,
-                &w.scope("head"),
-                vision.timm_proj,
-                features,
-                embed_dim,
-                vision.timm_proj_bias,
-            )?,
+            head: Head::new(backend, &w.scope("head"), &vision, &spec, embed_dim)?,
         })
     }
 }
@@ -192,7 +181,19 @@ mod tests {
             (r#""timm_model_name": "convnext_tiny", "no_such_field": 1"#, "no_such_field"),
             (r#""timm_model_name": "convnext_tiny", "timm_proj": "none""#, "768 features"),
             (r#""timm_model_name": "convnext_tiny", "timm_proj": "conv""#, "conv"),
-            (r#""timm_model_name": "convnext_tiny", "timm_pool": "token""#, "pooled by avg"),
+            (
+                r#""timm_model_name": "convnext_tiny", "timm_pool": "token""#,
+                "pooled by avg, max, avgmax, abs_attn, rot_attn",
+            ),
+            (r#""timm_model_name": "convnext_tiny", "timm_pool": "", "timm_proj": """#, "`timm_pool` is ``"),
+            (
+                r#""timm_model_name": "vit_base_patch16_siglip_224", "timm_pool": "abs_attn""#,
+                "pooled by token, map, avg, max, avgmax",
+            ),
+            (
+                r#""timm_model_name": "swin_base_patch4_window7_224", "timm_pool": "rot_attn""#,
+                "pooled by avg, max, avgmax",
+            ),
             (
                 r#""timm_model_name": "convnext_tiny", "timm_act_layer": "gelu_tanh""#,
                 "`timm_act_layer` is given",
@@ -200,7 +201,7 @@ mod tests {
             (r#""timm_model_name": "vit_base_patch16_siglip_224", "timm_act_layer": "relu""#, "relu"),
             (r#""timm_model_name": "convnext_tiny", "image_size": 31"#, "[31, 31]"),
             (r#""timm_model_name": "convnext_tiny", "image_size": 0"#, "`image_size`"),
-            (r#""timm_model_name": "fastvit_mci0", "timm_pool": "map""#, "pooled by avg"),
+            (r#""timm_model_name": "fastvit_mci0", "timm_pool": "map""#, "pooled by avg, max"),
             (r#""timm_model_name": "vitamin_small_224", "image_size": 256"#, "takes 224 pixels"),
             (r#""timm_model_name": "swin_base_patch4_window7_224", "image_size": 256"#, "takes 224 pixels"),
         ] {

@@ -5,13 +5,14 @@
 use openclip_core::{
     Backend, Dim, Error, ExtraTokens, HostTensor, Result, StageView, Taps, TowerOutput, Weights,
     backend::{
-        Activation, AttentionSpec, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange, ReduceOp,
+        Activation, AttentionSpec, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange,
         composed::split_packed,
     },
 };
 
 use super::{
     config::SECTION,
+    pool::Reduction,
     trunk::{Trunk, TrunkOptions},
 };
 
@@ -52,6 +53,7 @@ pub(super) struct Swin<B: Backend> {
     patch_name: String,
     stages: Vec<Stage<B>>,
     norm: B::Norm,
+    pool: Reduction,
     classifier: Option<B::Linear>,
 }
 
@@ -97,9 +99,7 @@ struct Windows<B: Backend> {
 impl<B: Backend> Swin<B> {
     /// Reads a trunk below the scope of `w`.
     pub(super) fn new(backend: &B, w: &Weights, spec: &SwinSpec, options: &TrunkOptions<'_>) -> Result<Self> {
-        if !matches!(options.config.timm_pool.as_str(), "" | "avg") {
-            return Err(options.config.unknown_pool(&["avg"]));
-        }
+        let pool = Reduction::of(options.config)?;
         let size = options.config.image_size.to_array();
         if size != [spec.image_size; 2] {
             let message = format!("`image_size` is {size:?}: the trunk takes {} pixels", spec.image_size);
@@ -133,6 +133,7 @@ impl<B: Backend> Swin<B> {
             patch_name: w.path("patch_embed"),
             stages: spec.depths.iter().enumerate().map(stage).collect::<Result<_>>()?,
             norm: backend.prepare_norm(&w.scope("norm"), &NormSpec::new(spec.features()))?,
+            pool,
             classifier: options.classes.map(classifier).transpose()?,
         })
     }
@@ -161,7 +162,7 @@ impl<B: Backend> Trunk<B> for Swin<B> {
             taps.present(backend, &StageView { norm, extra: ExtraTokens::None, grid: Some([*grid; 2]) })?;
         }
         let tokens = backend.norm(&x, &self.norm)?;
-        let pooled = backend.reduce(&tokens, ReduceOp::Mean, 1)?;
+        let pooled = self.pool.forward(backend, &tokens)?;
         let pooled = match &self.classifier {
             Some(classifier) => backend.linear(&pooled, classifier)?,
             None => pooled,

@@ -30,6 +30,14 @@ pub(super) struct TrunkOptions<'a> {
     pub(super) classes: Option<usize>,
 }
 
+/// The feature map behind a trunk.
+pub(super) struct FeatureMap {
+    /// Rows and columns.
+    pub(super) grid: [usize; 2],
+    /// Places along a side of the map at the image size that timm has the architecture for.
+    pub(super) own_grid: usize,
+}
+
 /// An architecture: plain data of one kind of trunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum TrunkSpec {
@@ -66,6 +74,17 @@ impl TrunkSpec {
             Self::Vitamin(spec) => spec.features(),
             Self::Transformer(spec) => spec.features(),
         }
+    }
+
+    /// The feature map of images of `image_size` pixels, where the trunk gives one that an attention pool can follow.
+    pub(super) fn map(&self, image_size: [usize; 2]) -> Option<FeatureMap> {
+        let (grid, own_grid) = match self {
+            Self::ConvNext(spec) => (ConvNextSpec::grid(image_size), spec.own_grid()),
+            // timm has the architectures for 256 pixels.
+            Self::FastVit(spec) => (spec.grid(image_size), spec.grid([256; 2])[0]),
+            Self::Swin(_) | Self::Vitamin(_) | Self::Transformer(_) => return None,
+        };
+        Some(FeatureMap { grid, own_grid })
     }
 
     /// Reads a trunk below the scope of `w`.

@@ -3,14 +3,13 @@
 
 use openclip_core::{
     Backend, Error, ExtraTokens, Result, StageView, Taps, TowerOutput, Weights,
-    backend::{
-        Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Pool2dSpec, PoolKind, Rearrange, ReduceOp,
-    },
+    backend::{Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Pool2dSpec, PoolKind, Rearrange},
     nn::{AttentionContext, BlockNames, BlockSpec, Keep, MlpNames, NormOptions, Transformer},
 };
 
 use super::{
     config::SECTION,
+    pool::Reduction,
     trunk::{Trunk, TrunkOptions},
 };
 
@@ -92,6 +91,7 @@ pub(super) struct Vitamin<B: Backend> {
     positions: Option<B::Tensor>,
     position_name: String,
     blocks: Transformer<B>,
+    reduction: Reduction,
     norm: B::Norm,
     classifier: Option<B::Linear>,
 }
@@ -155,9 +155,7 @@ impl<B: Backend> Vitamin<B> {
         spec: &VitaminSpec,
         options: &TrunkOptions<'_>,
     ) -> Result<Self> {
-        if !matches!(options.config.timm_pool.as_str(), "" | "avg") {
-            return Err(options.config.unknown_pool(&["avg"]));
-        }
+        let reduction = Reduction::of(options.config)?;
         let size = options.config.image_size.to_array();
         if let Some(own) = spec.image_size.filter(|&own| size != [own; 2]) {
             return Err(Error::config(
@@ -202,6 +200,7 @@ impl<B: Backend> Vitamin<B> {
                 spec.depth,
                 &block_spec(width, spec.heads)?,
             )?,
+            reduction,
             norm: backend.prepare_norm(&w.scope("fc_norm"), &layer_norm(width))?,
             classifier: options.classes.map(classifier).transpose()?,
         })
@@ -241,7 +240,7 @@ impl<B: Backend> Trunk<B> for Vitamin<B> {
                 grid: Some(grid.map(|places| places.div_ceil(2))),
             },
         )?;
-        let pooled = backend.norm(&backend.reduce(&x, ReduceOp::Mean, 1)?, &self.norm)?;
+        let pooled = backend.norm(&self.reduction.forward(backend, &x)?, &self.norm)?;
         let pooled = match &self.classifier {
             Some(classifier) => backend.linear(&pooled, classifier)?,
             None => pooled,

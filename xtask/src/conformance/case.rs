@@ -21,6 +21,9 @@ pub struct Case {
     pub options: ConfigOverrides,
     /// Tensors that the checkpoint has in other dimensions than the model needs.
     pub stored_dims: BTreeMap<String, Vec<usize>>,
+    /// Offset and scale of tensors whose names end so, where the generator's rules don't do.
+    #[serde(default)]
+    pub spreads: BTreeMap<String, [f32; 2]>,
     /// The image tower, where the case has one.
     pub image: Option<TowerReference<ImageInput>>,
     /// The text tower, where the case has one.

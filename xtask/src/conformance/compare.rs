@@ -139,6 +139,9 @@ pub fn source(case: &Case) -> Arc<dyn WeightSource> {
     for (name, dims) in &case.stored_dims {
         weights = weights.with_stored(name, dims);
     }
+    for (end, &[offset, scale]) in &case.spreads {
+        weights = weights.with_spread(end, offset, scale);
+    }
     Arc::new(weights)
 }
 

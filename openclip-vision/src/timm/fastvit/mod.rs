@@ -10,10 +10,13 @@ use block::Block;
 use layers::{Downsample, MobileOne, SqueezeExcite, depthwise, mobile_one};
 use openclip_core::{
     Backend, Result, StageView, Taps, TowerOutput, Weights,
-    backend::{Activation, Conv2dSpec, ConvBranch, LinearSpec, Rearrange, ReduceOp},
+    backend::{Activation, Conv2dSpec, ConvBranch, LinearSpec, Rearrange},
 };
 
-use super::trunk::{Trunk, TrunkOptions};
+use super::{
+    pool::MapPool,
+    trunk::{Trunk, TrunkOptions},
+};
 
 /// What tells FastViTs apart.
 #[derive(Debug)]
@@ -114,6 +117,11 @@ impl FastVitSpec {
     pub(super) fn features(&self) -> usize {
         2 * self.stages.last().map_or(0, |stage| stage.channels)
     }
+
+    /// Rows and columns of the last feature map: two convolutions of the stem and one between any two stages halve it.
+    pub(super) fn grid(&self, image_size: [usize; 2]) -> [usize; 2] {
+        image_size.map(|size| (0..=self.stages.len()).fold(size, |size, _| size.div_ceil(2)))
+    }
 }
 
 /// A FastViT.
@@ -124,6 +132,7 @@ pub(super) struct FastVit<B: Backend> {
     final_conv: B::Conv2d,
     final_excite: SqueezeExcite<B>,
     final_name: String,
+    pool: MapPool,
     classifier: Option<B::Linear>,
 }
 
@@ -143,9 +152,7 @@ impl<B: Backend> FastVit<B> {
         spec: &FastVitSpec,
         options: &TrunkOptions<'_>,
     ) -> Result<Self> {
-        if !matches!(options.config.timm_pool.as_str(), "" | "avg") {
-            return Err(options.config.unknown_pool(&["avg"]));
-        }
+        let pool = MapPool::of(options.config)?;
         let first = spec.stages.first().map_or(0, |stage| stage.channels);
         let stem = |index: usize, conv: Conv2dSpec, branches: MobileOne| {
             let conv = mobile_one(conv, branches).activated(Activation::GeluErf);
@@ -179,6 +186,7 @@ impl<B: Backend> FastVit<B> {
             )?,
             final_excite: SqueezeExcite::new(backend, &w.scope("final_conv.se"), features, features / 16)?,
             final_name: w.path("final_conv"),
+            pool,
             classifier: options.classes.map(classifier).transpose()?,
         })
     }
@@ -242,7 +250,7 @@ impl<B: Backend> Trunk<B> for FastVit<B> {
         let x = backend.activate(&x, Activation::GeluErf)?;
         taps.offer(&self.final_name, &x);
         let tokens = backend.rearrange(&x, Rearrange::SpatialToTokens)?;
-        let pooled = backend.reduce(&tokens, ReduceOp::Mean, 1)?;
+        let pooled = self.pool.forward(backend, &tokens)?;
         let pooled = match &self.classifier {
             Some(classifier) => backend.linear(&pooled, classifier)?,
             None => pooled,

@@ -3,7 +3,7 @@
 use openclip_core::{backend::Activation, nn::NormPlace};
 
 use super::{
-    rope::RopeSpec,
+    super::{pool::Reduction, rope::RopeSpec},
     spec::{PoolKind, Positions, Qkv, TransformerSpec, VIT},
     stem::StemKind,
 };
@@ -23,8 +23,12 @@ const fn tanh(spec: TransformerSpec) -> TransformerSpec {
 }
 
 /// EVA (Fang et al., 2022): no bias of keys.
-const EVA: TransformerSpec =
-    TransformerSpec { patch: 14, qkv: Qkv::PackedWithoutKeyBias, pool: PoolKind::Average, ..VIT };
+const EVA: TransformerSpec = TransformerSpec {
+    patch: 14,
+    qkv: Qkv::PackedWithoutKeyBias,
+    pool: PoolKind::Reduced(Reduction::Mean),
+    ..VIT
+};
 /// EVA02 (Fang et al., 2023): rotation, SwiGLU, norms within attention and MLP.
 const EVA02: TransformerSpec = TransformerSpec {
     qkv: Qkv::Apart,
@@ -125,7 +129,7 @@ pub(in crate::timm) const ARCHITECTURES: &[(&str, TransformerSpec)] = &[
             qkv: Qkv::PackedUnbiased,
             layer_scale: true,
             class_token: false,
-            pool: PoolKind::Average,
+            pool: PoolKind::Reduced(Reduction::Mean),
             norm_last: Some(false),
             ..VIT
         },

@@ -4,7 +4,6 @@
 mod architectures;
 mod pool;
 mod relative;
-mod rope;
 mod spec;
 mod stem;
 

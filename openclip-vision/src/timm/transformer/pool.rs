@@ -2,18 +2,21 @@
 
 use openclip_core::{
     Backend, Dim, Result, Taps, Weights,
-    backend::{Activation, AttentionSpec, LinearSpec, Rearrange, ReduceOp, composed},
+    backend::{Activation, AttentionSpec, LinearSpec, Rearrange, composed},
     nn::Keep,
 };
 
-use super::spec::{PoolKind, TransformerSpec};
+use super::{
+    super::pool::Reduction,
+    spec::{PoolKind, TransformerSpec},
+};
 
 /// How the tokens `[N, L, width]` become one vector.
 pub(super) enum Pool<B: Backend> {
     /// The first token.
     Token,
     /// The tokens from `first` on are reduced.
-    Reduce { op: ReduceOp, first: usize },
+    Reduce { reduction: Reduction, first: usize },
     /// Attention to the tokens from `first` on.
     Attention { attention: Box<AttentionPool<B>>, first: usize },
 }
@@ -38,8 +41,7 @@ impl<B: Backend> Pool<B> {
         let prefix = usize::from(spec.class_token);
         Ok(match kind {
             PoolKind::Token => Self::Token,
-            PoolKind::Average => Self::Reduce { op: ReduceOp::Mean, first: prefix },
-            PoolKind::Max => Self::Reduce { op: ReduceOp::Max, first: prefix },
+            PoolKind::Reduced(reduction) => Self::Reduce { reduction, first: prefix },
             PoolKind::Attention => Self::Attention {
                 attention: Box::new(AttentionPool::new(backend, w, spec)?),
                 first: if spec.pool_sees_class { 0 } else { prefix },
@@ -71,7 +73,7 @@ impl<B: Backend> Pool<B> {
                 let token = backend.slice(x, 1, &Dim::Fixed(0), &Dim::Fixed(1))?;
                 backend.rearrange(&token, Rearrange::Squeeze(1))
             }
-            Self::Reduce { op, first } => backend.reduce(&from(*first)?, *op, 1),
+            Self::Reduce { reduction, first } => reduction.forward(backend, &from(*first)?),
             Self::Attention { attention, first } => attention.forward(backend, &from(*first)?, taps),
         }
     }

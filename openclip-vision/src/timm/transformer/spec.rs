@@ -8,10 +8,11 @@ use openclip_core::{
 
 use super::{
     super::{
-        config::{ActivationLayer, Projection, SECTION, TimmConfig},
+        config::{ActivationLayer, SECTION, TimmConfig},
+        pool::Reduction,
+        rope::RopeSpec,
         trunk::TrunkOptions,
     },
-    rope::RopeSpec,
     stem::StemKind,
 };
 
@@ -93,10 +94,8 @@ pub(super) enum Positions {
 pub(super) enum PoolKind {
     /// The class token.
     Token,
-    /// The mean of the patches.
-    Average,
-    /// The largest value of each feature over the patches.
-    Max,
+    /// The patches reduced.
+    Reduced(Reduction),
     /// Attention of one learned query.
     Attention,
 }
@@ -205,17 +204,18 @@ impl TransformerSpec {
     /// pool; otherwise the pool is exchanged afterwards, and the last norm stays where the trunk's own pool has it.
     pub(super) fn pool_of(&self, options: &TrunkOptions<'_>) -> Result<Pooling> {
         let config = options.config;
-        let built_for_pool = matches!(config.timm_proj, Projection::Classifier | Projection::None);
+        let built_for_pool = config.is_built_for_pool();
         let kind = match config.timm_pool.as_str() {
             "" if !built_for_pool => self.pool,
             "token" if self.class_token => PoolKind::Token,
-            "avg" => PoolKind::Average,
-            "max" => PoolKind::Max,
             "map" if built_for_pool || self.pool == PoolKind::Attention => PoolKind::Attention,
-            _ => return Err(config.unknown_pool(&["token", "avg", "max", "map"])),
+            name => match Reduction::named(name) {
+                Some(reduction) => PoolKind::Reduced(reduction),
+                None => return Err(config.unknown_pool(&[&["token", "map"], &Reduction::NAMES[..]].concat())),
+            },
         };
         let norm_by = if built_for_pool { kind } else { self.pool };
-        let norm_last = self.norm_last.unwrap_or(matches!(norm_by, PoolKind::Average | PoolKind::Max));
+        let norm_last = self.norm_last.unwrap_or(matches!(norm_by, PoolKind::Reduced(_)));
         Ok(Pooling { kind, norm_last })
     }
 }
