@@ -19,8 +19,8 @@ pub mod weights;
 
 pub use backend::{Backend, Precision};
 pub use caption::{
-    CaptionFamily, CaptionInfo, CaptionSession, CaptionTower, Captioner, EagerCaptioner, Growth, Reading,
-    TextTree, TreeNode, TreeStep,
+    CaptionFamily, CaptionInfo, CaptionSession, CaptionTower, Captioner, EagerCaptioner, Growth,
+    ReaderSession, Reading, TextReader, TextTree, TreeNode, TreeStep,
 };
 pub use config::{CheckpointConfig, ConfigOverrides, HeightWidth, ModelConfig, TowerConfig};
 pub use dims::{Dim, Dims, DisplayDims, Expression, Symbol};

@@ -1,6 +1,8 @@
 //! Captioners on backends that compute at once.
 
-use super::{CaptionInfo, CaptionSession, CaptionTower, Captioner, Growth, Reading, TextTree, TreeNode};
+use super::{
+    CaptionInfo, CaptionSession, CaptionTower, Captioner, Growth, ReaderSession, TextReader, TreeStep,
+};
 use crate::{
     Dim, Error, HostTensor, Result, TokenBatch,
     backend::Eager,
@@ -33,23 +35,21 @@ impl<B: Eager> Captioner for EagerCaptioner<B> {
             0 => Vec::new(),
             _ => self.backend.run(|| self.tower.look(&self.backend, &self.backend.upload(pixels)?))?,
         };
-        Ok(Box::new(EagerSession { captioner: self, image, known: Vec::new(), tree: TextTree::new(images) }))
+        let reader = EagerReader { captioner: self, image, known: Vec::new() };
+        Ok(Box::new(ReaderSession::new(&self.info, images, reader)))
     }
 }
 
-/// Texts about some images.
-struct EagerSession<'a, B: Eager> {
+/// Reads texts about some images.
+struct EagerReader<'a, B: Eager> {
     captioner: &'a EagerCaptioner<B>,
     image: Vec<KeyValues<B::Tensor>>,
     known: Vec<KeyValues<B::Tensor>>,
-    tree: TextTree,
 }
 
-impl<B: Eager> EagerSession<'_, B> {
-    /// Logits of the nodes from place `first` on, which are read causally.
-    fn extend(&mut self, first: usize) -> Result<HostTensor> {
-        let EagerCaptioner { backend, tower, info } = self.captioner;
-        let step = self.tree.step(first, info)?;
+impl<B: Eager> TextReader for EagerReader<'_, B> {
+    fn extend(&mut self, step: &TreeStep) -> Result<HostTensor> {
+        let EagerCaptioner { backend, tower, .. } = self.captioner;
         let (logits, known) = backend.run(|| {
             let growth = Growth {
                 ids: &backend.upload_tokens(&step.ids)?,
@@ -65,35 +65,9 @@ impl<B: Eager> EagerSession<'_, B> {
         self.known = known;
         Ok(logits)
     }
-}
 
-impl<B: Eager> CaptionSession for EagerSession<'_, B> {
-    fn tree(&self) -> &TextTree {
-        &self.tree
-    }
-
-    fn grow(&mut self, nodes: &[Vec<TreeNode>]) -> Result<HostTensor> {
-        let info = &self.captioner.info;
-        let first = self.tree.length();
-        self.tree.grow(nodes, info)?;
-        if self.tree.length() == first {
-            return Ok(HostTensor::zeros([nodes.len(), 0, info.logits]));
-        }
-        match info.reading {
-            Reading::Causal { .. } => self.extend(first),
-            Reading::Whole => self.tree.read_whole(first, info, |image, texts| self.logits(image, texts)),
-        }
-    }
-
-    fn logits(&self, image: usize, texts: &TokenBatch) -> Result<HostTensor> {
-        let EagerCaptioner { backend, tower, info } = self.captioner;
-        info.check(texts)?;
-        if image >= self.tree.images() {
-            return Err(Error::InvalidArgument(format!("there is no image {image}")));
-        }
-        if texts.rows() == 0 {
-            return Ok(HostTensor::zeros([0, texts.length(), info.logits]));
-        }
+    fn read(&self, image: usize, texts: &TokenBatch) -> Result<HostTensor> {
+        let EagerCaptioner { backend, tower, .. } = self.captioner;
         backend.run(|| {
             let one = |x: &B::Tensor| backend.slice(x, 0, &Dim::Fixed(image), &Dim::Fixed(image + 1));
             let looked: Vec<_> = self

@@ -6,9 +6,11 @@
 //! that what several texts have in common is computed once, and a token costs a token.
 
 mod eager;
+mod session;
 mod tree;
 
 pub use eager::EagerCaptioner;
+pub use session::{ReaderSession, TextReader};
 pub use tree::{TextTree, TreeNode, TreeStep};
 
 use crate::{

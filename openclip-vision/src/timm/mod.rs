@@ -62,7 +62,7 @@ impl<B: Backend> TimmTower<B> {
     /// Reads the tower of `config` below the scope of `w`.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::Weights`].
+    /// [`Error::Config`](openclip_core::Error::Config), [`Error::Weights`](openclip_core::Error::Weights).
     pub fn new(backend: &B, config: &ModelConfig, w: &Weights) -> Result<Self> {
         let vision = TimmConfig::of(config)?;
         let spec = TrunkSpec::named(&vision.timm_model_name)?;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use openclip_core::{
-    CaptionInfo, CaptionSession, Captioner, Error, HostTensor, Reading, Result, TextTree, TokenBatch,
-    TreeNode,
+    CaptionInfo, CaptionSession, Captioner, Error, HostTensor, ReaderSession, Reading, Result, TextReader,
+    TokenBatch, TreeStep,
 };
 use ort::{
     session::{Session, SessionInputValue, SessionOutputs},
@@ -96,25 +96,23 @@ impl Captioner for OrtCaptioner {
             Ok(Tensor::<f32>::from_array((dims, Vec::new())).map_err(failed(KNOWN))?.into_dyn())
         };
         let known = (0..2 * self.info.known_layers()).map(nothing).collect::<Result<_>>()?;
-        Ok(Box::new(OrtSession { captioner: self, image, known, tree: TextTree::new(images) }))
+        let reader = OrtReader { captioner: self, image, known };
+        Ok(Box::new(ReaderSession::new(&self.info, images, reader)))
     }
 }
 
-/// Texts about some images.
-struct OrtSession<'a> {
+/// Reads texts about some images.
+struct OrtReader<'a> {
     captioner: &'a OrtCaptioner,
     /// Keys and values of the images, in the order of the graph's outputs.
     image: Vec<DynValue>,
     /// Keys and values of the tokens so far.
     known: Vec<DynValue>,
-    tree: TextTree,
 }
 
-impl OrtSession<'_> {
-    /// Logits of the nodes from place `first` on, which are read causally.
-    fn extend(&mut self, first: usize) -> Result<HostTensor> {
+impl TextReader for OrtReader<'_> {
+    fn extend(&mut self, step: &TreeStep) -> Result<HostTensor> {
         let OrtCaptioner { info, step: pool, .. } = self.captioner;
-        let step = self.tree.step(first, info)?;
         let (logits, known) = pool.run(|session| {
             let mut inputs = vec![
                 (Cow::Borrowed(INPUT_IDS), ids(&step.ids)?),
@@ -133,35 +131,9 @@ impl OrtSession<'_> {
         self.known = known;
         Ok(logits)
     }
-}
 
-impl CaptionSession for OrtSession<'_> {
-    fn tree(&self) -> &TextTree {
-        &self.tree
-    }
-
-    fn grow(&mut self, nodes: &[Vec<TreeNode>]) -> Result<HostTensor> {
+    fn read(&self, image: usize, texts: &TokenBatch) -> Result<HostTensor> {
         let info = &self.captioner.info;
-        let first = self.tree.length();
-        self.tree.grow(nodes, info)?;
-        if self.tree.length() == first {
-            return Ok(HostTensor::zeros([nodes.len(), 0, info.logits]));
-        }
-        match info.reading {
-            Reading::Causal { .. } => self.extend(first),
-            Reading::Whole => self.tree.read_whole(first, info, |image, texts| self.logits(image, texts)),
-        }
-    }
-
-    fn logits(&self, image: usize, texts: &TokenBatch) -> Result<HostTensor> {
-        let info = &self.captioner.info;
-        info.check(texts)?;
-        if image >= self.tree.images() {
-            return Err(Error::InvalidArgument(format!("there is no image {image}")));
-        }
-        if texts.rows() == 0 {
-            return Ok(HostTensor::zeros([0, texts.length(), info.logits]));
-        }
         let one = |value: &DynValue| -> Result<DynValue> {
             let value = host(IMAGE, value)?;
             let row = value.rows().nth(image).unwrap_or_default().to_vec();
