@@ -24,9 +24,10 @@ import synth
 from cases import Case, all_cases
 from towers import Checkpoint, build, compute_buffers, fill, lines, parameters
 
-IMAGES = 3
-# Models that are small, and one as it is published.
-MODELS = ("made-coca", "made-coca-patches", "made-coca-options", "made-coca-roberta", "coca_ViT-B-32")
+# Images of small models, with many options, and of published ones, with few.
+IMAGES, IMAGES_PUBLISHED = 3, 9
+MODELS = ("made-coca", "made-coca-patches", "made-coca-options", "made-coca-roberta")
+MODELS += ("coca_base", "coca_ViT-B-32", "coca_ViT-L-14", "coca_roberta-ViT-B-32")
 MASK = 2**64 - 1
 
 
@@ -103,7 +104,7 @@ def captions(model: nn.Module, images: torch.Tensor, options: dict) -> dict:
 
 def run(case: Case) -> dict:
     model = whole(case)
-    dims = [IMAGES, 3, *to_2tuple(model.visual.image_size)]
+    dims = [IMAGES if case.made_up else IMAGES_PUBLISHED, 3, *to_2tuple(model.visual.image_size)]
     images = torch.from_numpy(synth.image(dims))
     vocabulary = model.text_decoder.text_projection.shape[1]
     found = []
