@@ -32,6 +32,9 @@ EXTRA_RESULTS = {
     ("PE-Core-bigG-14-448", "meta"): 0.854,
 }
 
+# Licences of repositories as the hub shows them, each with the page of the repository that shows it.
+LICENCES = json.loads((Path(__file__).parent / "licences.json").read_text())
+
 # What a reader of a record should know and can't see in it.
 NOTES = {
     ("ViT-B-16-plus-240", "laion400m_e32"): "the reference names the repository of laion400m_e31 here; kept as it is",
@@ -180,6 +183,7 @@ def pretrained(name, tag, config, results):
         "tokenizer": config["text_cfg"].get("hf_tokenizer_name", "clip"),
         "quick_gelu": bool(record.get("quick_gelu", False)),
         "preprocess": {key: record[key] for key in ("mean", "std", "interpolation", "resize_mode")},
+        "licence": LICENCES.get(repository, {}).get("licence"),
         "imagenet_zero_shot": accuracy_of(name, tag, record, results),
     }
     note = NOTES.get((name, tag))

@@ -289,7 +289,8 @@ pub enum ModelsCommand {
     },
 }
 
-/// A line per architecture, or per pretrained tag.
+/// A line per architecture, or per pretrained tag. A size with `~` is what the parameters take in 32-bit floats: that of the file
+/// isn't known until it is downloaded. Licences are those that the hub shows for the weights, `-` where that isn't known.
 #[derive(Args, Default)]
 pub struct ModelsList {
     /// Only this family

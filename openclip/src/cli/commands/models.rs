@@ -85,6 +85,8 @@ impl Catalog {
             "width",
             "tags",
             "ImageNet",
+            "size",
+            "licence",
             "cached",
         ];
         Ok(table(&header, &rows.collect::<Result<Vec<_>>>()?))
@@ -156,12 +158,14 @@ impl Catalog {
             architecture.config.embed_dim.to_string(),
             architecture.pretrained.len().to_string(),
             percent(best.reduce(f64::max)),
+            estimated_size(&profile),
+            licences(&architecture.pretrained),
             if cached > 0 { cached.to_string() } else { "-".to_owned() },
         ])
     }
 
     fn pretrained_row(&self, architecture: &Architecture, pretrained: &Pretrained) -> Result<Vec<String>> {
-        let [size, cached] = self.size_and_cached(pretrained)?;
+        let [size, cached] = self.size_and_cached(pretrained, &self.profile(architecture)?)?;
         Ok(vec![
             architecture.name.clone(),
             pretrained.tag.clone(),
@@ -169,19 +173,19 @@ impl Catalog {
             percent(pretrained.imagenet_zero_shot),
             size_text(architecture),
             size,
-            pretrained.licence.clone().unwrap_or_else(|| "-".to_owned()),
+            licences(std::slice::from_ref(pretrained)),
             cached,
             place(pretrained),
         ])
     }
 
-    /// Size of the weights' file where it is known or there, and whether it is there.
-    fn size_and_cached(&self, pretrained: &Pretrained) -> Result<[String; 2]> {
+    /// Size of the weights' file where it is known or there, or about what the parameters take, and whether it is there.
+    fn size_and_cached(&self, pretrained: &Pretrained, profile: &Profile) -> Result<[String; 2]> {
         let cached = self.cached(pretrained)?;
         let on_disk = cached.as_ref().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
         let size = on_disk.or(pretrained.size);
         Ok([
-            size.map_or_else(|| "-".to_owned(), |bytes| format!("{:.0} MB", bytes as f64 / 1e6)),
+            size.map_or_else(|| estimated_size(profile), |bytes| megabytes(bytes as f64 / 1e6)),
             if cached.is_some() { "yes" } else { "-" }.to_owned(),
         ])
     }
@@ -216,7 +220,7 @@ impl Catalog {
         text.push('\n');
         let row = |pretrained: &Pretrained| {
             let preprocess = &pretrained.preprocess;
-            let [size, cached] = self.size_and_cached(pretrained)?;
+            let [size, cached] = self.size_and_cached(pretrained, &profile)?;
             Ok(vec![
                 pretrained.tag.clone(),
                 percent(pretrained.imagenet_zero_shot),
@@ -224,7 +228,7 @@ impl Catalog {
                 format!("{} {}", preprocess.resize_mode, preprocess.interpolation),
                 pretrained.tokenizer.clone(),
                 size,
-                pretrained.licence.clone().unwrap_or_else(|| "-".to_owned()),
+                licences(std::slice::from_ref(pretrained)),
                 cached,
                 place(pretrained),
             ])
@@ -243,6 +247,24 @@ fn image_size(architecture: &Architecture) -> Option<&Value> {
 
 fn size_text(architecture: &Architecture) -> String {
     image_size(architecture).map_or_else(|| "224".to_owned(), Value::to_string)
+}
+
+/// About the size of a file with the parameters in 32-bit floats.
+fn estimated_size(profile: &Profile) -> String {
+    format!("~{}", megabytes(4.0 * profile.mparams))
+}
+
+fn megabytes(value: f64) -> String {
+    format!("{value:.0} MB")
+}
+
+/// The licences that are known of these weights.
+fn licences(pretrained: &[Pretrained]) -> String {
+    let known: BTreeSet<&str> = pretrained.iter().filter_map(|record| record.licence.as_deref()).collect();
+    match known.is_empty() {
+        true => "-".to_owned(),
+        false => known.into_iter().collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn percent(share: Option<f64>) -> String {

@@ -1,6 +1,6 @@
 //! Class names and templates: by name, from a file, or the dataset's own.
 
-use std::path::Path;
+use std::{path::Path, sync::Once};
 
 use anyhow::{Context, Result};
 
@@ -32,7 +32,11 @@ fn templates(arguments: &ClassArguments, info: &DatasetInfo) -> Result<Vec<Strin
         (Some(file), _) => read_lines(Path::new(file))?,
         (None, Some(templates)) => templates.clone(),
         (None, None) => {
-            eprintln!("warning: the dataset brings no templates, so --templates simple is used");
+            // `compare` opens the dataset once for each of its runs.
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                eprintln!("warning: the dataset brings no templates, so --templates simple is used");
+            });
             owned(prompts::simple())
         }
     };
