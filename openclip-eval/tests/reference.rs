@@ -185,7 +185,7 @@ fn linear_layers_are_trained_as_in_clip_benchmark() {
 
 #[test]
 fn parquet_files_of_the_hub_are_read() {
-    use openclip_eval::dataset::{Target, Wanted, open};
+    use openclip_eval::dataset::{Dataset, Target, Wanted, open};
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/evaluation/noto-v1.parquet");
     let name = format!("parquet:{}", path.display()).parse().unwrap();
@@ -198,6 +198,27 @@ fn parquet_files_of_the_hub_are_read() {
     let dataset = open(&name, "test", Wanted::Captions).unwrap();
     let captions = |label: &str| Target::Captions(vec![format!("an emoji of {label}"), label.to_owned()]);
     assert_eq!(dataset.samples().unwrap().next().unwrap().unwrap().target, captions("keycap: *"));
+
+    // Classes by name, which the file doesn't list, and several of an image.
+    let open_beside = |file: &str| {
+        let name = format!("parquet:{}", path.with_file_name(file).display()).parse().unwrap();
+        open(&name, "test", Wanted::Classes).unwrap()
+    };
+    let targets = |dataset: &dyn Dataset| -> Result<Vec<Target>, _> {
+        dataset.samples().unwrap().map(|sample| sample.map(|sample| sample.target)).collect()
+    };
+    let names = open_beside("noto-v1-names.parquet");
+    assert_eq!(names.info().classes.as_ref().unwrap().len(), 2);
+    assert_eq!(targets(&*names).unwrap(), [1, 0, 1].map(Target::Class));
+    let several = open_beside("noto-v1-several.parquet");
+    assert_eq!(several.info().classes.as_ref().unwrap().len(), 6);
+    if cfg!(feature = "zstd") {
+        let row = |classes: &[usize]| Target::Labels((0..6).map(|class| classes.contains(&class)).collect());
+        assert_eq!(targets(&*several).unwrap(), [row(&[0, 5]), row(&[]), row(&[2])]);
+    } else {
+        let error = targets(&*several).unwrap_err().to_string();
+        assert!(error.ends_with("build with the cargo feature `zstd`"), "{error}");
+    }
 
     // As a split in a folder, and damaged.
     let folder = tempfile::tempdir().unwrap();

@@ -312,21 +312,26 @@ def noto_selection(model, preprocess, tokenizer, pictures, labels) -> dict:
     }
 
 
-def parquet(path: Path) -> None:
-    """Some of the pictures as the crate `datasets` keeps them."""
+def parquet(folder: Path) -> None:
+    """Some of the pictures as the crate `datasets` keeps them: with a class each, by number and by name, and with several."""
     labels = (NOTO / "labels.txt").read_text().splitlines()[:6]
     pictures = sorted(NOTO.glob("*.png"))[:6]
     images = [{"bytes": picture.read_bytes(), "path": picture.name} for picture in pictures]
-    features = {"image": {"_type": "Image"}, "label": {"names": labels, "_type": "ClassLabel"}}
-    table = pyarrow.table(
-        {
-            "image": pyarrow.array(images, pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})),
-            "label": pyarrow.array(range(6), pyarrow.int64()),
-            "captions": pyarrow.array([[f"an emoji of {label}", label] for label in labels]),
-        }
-    )
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pyarrow.parquet.write_table(table, path, compression="snappy", row_group_size=4)
+    class_label = {"names": labels, "_type": "ClassLabel"}
+
+    def write(name: str, count: int, columns: dict, label, compression: str) -> None:
+        image = pyarrow.array(images[:count], pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))
+        features = {"image": {"_type": "Image"}, "label": label}
+        table = pyarrow.table({"image": image, **columns})
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pyarrow.parquet.write_table(table, folder / name, compression=compression, row_group_size=4)
+
+    captions = pyarrow.array([[f"an emoji of {label}", label] for label in labels])
+    write("noto-v1.parquet", 6, {"label": list(range(6)), "captions": captions}, class_label, "snappy")
+    names = [labels[place] for place in (2, 0, 2)]
+    write("noto-v1-names.parquet", 3, {"label": names}, {"dtype": "string", "_type": "Value"}, "gzip")
+    several = {"feature": class_label, "_type": "Sequence"}
+    write("noto-v1-several.parquet", 3, {"label": [[0, 5], [], [2]]}, several, "zstd")
 
 
 def linear_probe() -> list[dict]:
@@ -403,7 +408,7 @@ def main() -> None:
             (args.out / f"{name}.json").write_text(lines(make()))
             print(name, flush=True)
     if args.only in "noto-v1.parquet":
-        parquet(args.out / "noto-v1.parquet")
+        parquet(args.out)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ const BACKENDS: &[&str] =
 /// The command with every backend.
 const COMMAND: &[&str] = &["--package", "openclip", "--features", "ort,tch"];
 
+/// Evaluation with the library for compressed datasets.
+const ZSTD: &[&str] = &["--package", "openclip-eval", "--features", "zstd"];
+
 /// Runs all steps, stopping at the first that fails.
 pub fn run() -> Result<()> {
     tidy::run()?;
@@ -38,7 +41,8 @@ pub fn run() -> Result<()> {
     })?;
     step("tests of native backends", || {
         cargo(&[&["test"], BACKENDS])?;
-        cargo(&[&["test"], COMMAND, &["--test", "native", "--test", "caption"]])
+        cargo(&[&["test"], COMMAND, &["--test", "native", "--test", "caption"]])?;
+        cargo(&[&["test"], ZSTD, &["--test", "reference", "parquet"]])
     })?;
     // The tests have run candle's.
     step("conformance of native backends", || {

@@ -2,17 +2,20 @@
 //! captions or classes. The names of classes stand in the file's metadata.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, mpsc::SyncSender},
 };
 
 use parquet::{
+    basic::Type as PhysicalType,
     file::{
         reader::{FileReader, SerializedFileReader},
         serialized_reader::SerializedFileReader as Reader,
     },
     record::{Field, Row},
+    schema::types::Type as SchemaType,
 };
 use serde_json::Value;
 
@@ -39,21 +42,24 @@ impl ParquetDataset {
     pub fn open(path: &Path, split: &str, wanted: Wanted) -> Result<Self> {
         let files = if path.is_file() { vec![path.to_owned()] } else { files(path, split)? };
         let mut info = DatasetInfo { len: Some(0), ..DatasetInfo::new() };
+        let (mut described, mut found) = (None, BTreeSet::new());
         for file in &files {
             let reader = open(file)?;
             let (names, columns) = columns(file, &reader, wanted)?;
             let metadata = reader.metadata().file_metadata();
             let rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
             info.len = info.len.map(|len| len.saturating_add(rows));
-            if info.classes.is_none()
-                && let Some(label) = columns.label.and_then(|place| names.get(place))
-            {
+            if let Some(label) = columns.label.and_then(|place| names.get(place)) {
                 let description = metadata.key_value_metadata().into_iter().flatten();
                 let mut description = description.filter(|pair| pair.key == "huggingface");
                 let description = description.find_map(|pair| pair.value.as_deref());
-                info.classes = description.and_then(|text| class_names(text, label));
+                described = described.or_else(|| description.and_then(|text| class_names(text, label)));
+                if described.is_none() {
+                    add_names(file, &reader, label, &mut found)?;
+                }
             }
         }
+        info.classes = described.or_else(|| (!found.is_empty()).then(|| found.into_iter().collect()));
         Ok(Self { info, files, wanted })
     }
 }
@@ -83,7 +89,13 @@ fn open(path: &Path) -> Result<Reader<File>> {
 }
 
 fn fault(path: &Path, error: &parquet::errors::ParquetError) -> Error {
-    Error::dataset(path, format!("not a readable parquet file: {error}"))
+    let message = error.to_string();
+    // The library's own words name the compression.
+    let hint = match message.contains("Disabled feature") && message.contains("zstd") {
+        true => "; build with the cargo feature `zstd`",
+        false => "",
+    };
+    Error::dataset(path, format!("not a readable parquet file: {message}{hint}"))
 }
 
 fn columns(path: &Path, reader: &Reader<File>, wanted: Wanted) -> Result<(Vec<String>, Columns)> {
@@ -93,11 +105,34 @@ fn columns(path: &Path, reader: &Reader<File>, wanted: Wanted) -> Result<(Vec<St
     Ok((names, columns))
 }
 
-/// The class names of a column, as the crate `datasets` describes it.
+/// The class names of a column, as the crate `datasets` describes it: of a class, or of lists of them (in its older releases
+/// an array with one description).
 fn class_names(description: &str, label: &str) -> Option<Vec<String>> {
     let description: Value = serde_json::from_str(description).ok()?;
-    let names = description.get("info")?.get("features")?.get(label)?.get("names")?;
-    names.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+    let feature = description.get("info")?.get("features")?.get(label)?;
+    let feature = feature.get("feature").or_else(|| feature.get(0)).unwrap_or(feature);
+    let names = feature.get("names")?.as_array()?;
+    names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// Adds the values of a column of names to `found`; columns of numbers have none.
+fn add_names(path: &Path, reader: &Reader<File>, label: &str, found: &mut BTreeSet<String>) -> Result<()> {
+    let schema = reader.metadata().file_metadata().schema();
+    let Some(column) = schema.get_fields().iter().find(|field| field.name() == label) else { return Ok(()) };
+    if !column.is_primitive() || column.get_physical_type() != PhysicalType::BYTE_ARRAY {
+        return Ok(());
+    }
+    let fault = |error| fault(path, &error);
+    let fields = vec![Arc::clone(column)];
+    let projection =
+        SchemaType::group_type_builder(schema.name()).with_fields(fields).build().map_err(fault)?;
+    for row in reader.get_row_iter(Some(projection)).map_err(fault)? {
+        let row = row.map_err(fault)?;
+        if let Some((_, Field::Str(name))) = row.get_column_iter().next() {
+            found.insert(name.clone());
+        }
+    }
+    Ok(())
 }
 
 impl Dataset for ParquetDataset {
@@ -106,20 +141,25 @@ impl Dataset for ParquetDataset {
     }
 
     fn samples(&self) -> Result<Samples> {
-        let wanted = self.wanted;
-        Ok(read_ahead(self.files.clone(), move |file, sender| read(file, wanted, sender)))
+        let (wanted, classes) = (self.wanted, self.info.classes.clone());
+        Ok(read_ahead(self.files.clone(), move |file, sender| read(file, wanted, classes.as_deref(), sender)))
     }
 }
 
-fn read(path: &Path, wanted: Wanted, sender: &SyncSender<Result<Sample>>) -> Result<()> {
+fn read(
+    path: &Path,
+    wanted: Wanted,
+    classes: Option<&[String]>,
+    sender: &SyncSender<Result<Sample>>,
+) -> Result<()> {
     let reader = open(path)?;
     let (_, columns) = columns(path, &reader, wanted)?;
     let folder: Arc<Path> = path.parent().unwrap_or(Path::new("")).into();
     for (number, row) in reader.into_iter().enumerate() {
         let row = row.map_err(|error| fault(path, &error))?;
         let name = format!("{}, row {number}", path.display());
-        let sample =
-            sample(&name, &folder, &row, &columns).map_err(|message| Error::sample(name, message))?;
+        let sample = sample(&name, &folder, &row, &columns, classes)
+            .map_err(|message| Error::sample(name, message))?;
         if sender.send(Ok(sample)).is_err() {
             break;
         }
@@ -128,13 +168,22 @@ fn read(path: &Path, wanted: Wanted, sender: &SyncSender<Result<Sample>>) -> Res
 }
 
 /// A row as a sample, or what is wrong with it.
-fn sample(name: &str, folder: &Path, row: &Row, columns: &Columns) -> std::result::Result<Sample, String> {
+fn sample(
+    name: &str,
+    folder: &Path,
+    row: &Row,
+    columns: &Columns,
+    classes: Option<&[String]>,
+) -> std::result::Result<Sample, String> {
     let fields: Vec<&Field> = row.get_column_iter().map(|(_, field)| field).collect();
     let field = |place: &usize| fields.get(*place).copied().unwrap_or(&Field::Null);
     let images = columns.images.iter().map(|place| image(name, folder, field(place)));
     let images = images.collect::<std::result::Result<_, _>>()?;
     let target = match &columns.label {
-        Some(place) => Target::Class(class(field(place))?),
+        Some(place) => match field(place) {
+            Field::ListInternal(list) => Target::Labels(labels(list.elements(), classes)?),
+            one => Target::Class(class(one, classes)?),
+        },
         None => {
             let mut captions = Vec::new();
             for place in &columns.captions {
@@ -165,7 +214,26 @@ fn image(name: &str, folder: &Path, field: &Field) -> std::result::Result<ImageS
     }
 }
 
-fn class(field: &Field) -> std::result::Result<usize, String> {
+/// For each class whether it is among `elements`.
+fn labels(elements: &[Field], classes: Option<&[String]>) -> std::result::Result<Vec<bool>, String> {
+    let count =
+        classes.map(<[String]>::len).ok_or("it has a list of classes, and the file doesn't name them")?;
+    let mut labels = vec![false; count];
+    for element in elements {
+        let class = class(element, classes)?;
+        let label =
+            labels.get_mut(class).ok_or_else(|| format!("its class is {class}, of {count} from 0"))?;
+        *label = true;
+    }
+    Ok(labels)
+}
+
+/// The number of a class, which may be given by name.
+fn class(field: &Field, classes: Option<&[String]>) -> std::result::Result<usize, String> {
+    if let Field::Str(name) = field {
+        let place = classes.and_then(|classes| classes.iter().position(|class| class == name));
+        return place.ok_or_else(|| format!("its class is `{name}`, which isn't among the dataset's"));
+    }
     let number = match field {
         Field::Byte(value) => i64::from(*value),
         Field::Short(value) => i64::from(*value),
@@ -174,7 +242,7 @@ fn class(field: &Field) -> std::result::Result<usize, String> {
         Field::UByte(value) => i64::from(*value),
         Field::UShort(value) => i64::from(*value),
         Field::UInt(value) => i64::from(*value),
-        other => return Err(format!("its class is {other}, which is not a number")),
+        other => return Err(format!("its class is {other}, which is no number and no name")),
     };
     usize::try_from(number).map_err(|_| format!("its class is {number}: it has none"))
 }

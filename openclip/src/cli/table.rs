@@ -10,7 +10,8 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let numeric = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).all(|cell| {
-            cell == "-" || cell.starts_with(|first: char| first.is_ascii_digit()) && !cell.contains("://")
+            let number = cell.strip_prefix('~').unwrap_or(cell);
+            cell == "-" || number.starts_with(|first: char| first.is_ascii_digit()) && !cell.contains("://")
         })
     };
     let numeric: Vec<bool> = (0..header.len()).map(numeric).collect();

@@ -79,10 +79,8 @@ impl Catalog {
             "architecture",
             "family",
             "params",
-            "image",
             "GFLOPs",
             "pixels",
-            "width",
             "tags",
             "ImageNet",
             "size",
@@ -152,13 +150,14 @@ impl Catalog {
             architecture.name.clone(),
             architecture.family.clone(),
             format!("{:.1} M", profile.mparams),
-            format!("{:.1} M", profile.image_mparams),
             profile.gflops.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}")),
             size_text(architecture),
-            architecture.config.embed_dim.to_string(),
             architecture.pretrained.len().to_string(),
             percent(best.reduce(f64::max)),
-            estimated_size(&profile),
+            match architecture.pretrained.as_slice() {
+                [only] => size(only.size, &profile),
+                _ => size(None, &profile),
+            },
             licences(&architecture.pretrained),
             if cached > 0 { cached.to_string() } else { "-".to_owned() },
         ])
@@ -183,9 +182,8 @@ impl Catalog {
     fn size_and_cached(&self, pretrained: &Pretrained, profile: &Profile) -> Result<[String; 2]> {
         let cached = self.cached(pretrained)?;
         let on_disk = cached.as_ref().and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
-        let size = on_disk.or(pretrained.size);
         Ok([
-            size.map_or_else(|| estimated_size(profile), |bytes| megabytes(bytes as f64 / 1e6)),
+            size(on_disk.or(pretrained.size), profile),
             if cached.is_some() { "yes" } else { "-" }.to_owned(),
         ])
     }
@@ -249,21 +247,21 @@ fn size_text(architecture: &Architecture) -> String {
     image_size(architecture).map_or_else(|| "224".to_owned(), Value::to_string)
 }
 
-/// About the size of a file with the parameters in 32-bit floats.
-fn estimated_size(profile: &Profile) -> String {
-    format!("~{}", megabytes(4.0 * profile.mparams))
+/// The size of a file, or where it isn't known about what the parameters take in 32-bit floats.
+fn size(bytes: Option<u64>, profile: &Profile) -> String {
+    match bytes {
+        Some(bytes) => format!("{:.0} MB", bytes as f64 / 1e6),
+        None => format!("~{:.0} MB", 4.0 * profile.mparams),
+    }
 }
 
-fn megabytes(value: f64) -> String {
-    format!("{value:.0} MB")
-}
-
-/// The licences that are known of these weights.
+/// The licence that is known of these weights, or how many.
 fn licences(pretrained: &[Pretrained]) -> String {
     let known: BTreeSet<&str> = pretrained.iter().filter_map(|record| record.licence.as_deref()).collect();
-    match known.is_empty() {
-        true => "-".to_owned(),
-        false => known.into_iter().collect::<Vec<_>>().join(", "),
+    match (known.first(), known.len()) {
+        (None, _) => "-".to_owned(),
+        (Some(licence), 1) => (*licence).to_owned(),
+        (Some(_), count) => format!("{count} licences"),
     }
 }
 
