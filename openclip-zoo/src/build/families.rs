@@ -17,6 +17,28 @@ use openclip_vision::{ModifiedResNetFamily, TimmFamily, VisionTransformerFamily}
 
 use super::{BackendKind, BackendOptions};
 
+/// What computes a tower on the backend that the options name: on one that computes at once `$eager` of what `$build` makes,
+/// on ONNX Runtime `$recorded`.
+macro_rules! on_backend {
+    ($options:ident, $w:ident, $info:ident, $eager:ty, $build:expr, $recorded:expr $(,)?) => {
+        match $options.kind {
+            #[cfg(feature = "candle")]
+            BackendKind::Candle => {
+                let (backend, tower) = $options.on_candle($w, $build)?;
+                Ok(Box::new(<$eager>::new(backend, tower, $info)))
+            }
+            #[cfg(feature = "tch")]
+            BackendKind::Tch => {
+                let backend = $options.tch()?;
+                let tower = ($build)(&backend)?;
+                Ok(Box::new(<$eager>::new(backend, tower, $info)))
+            }
+            #[cfg(feature = "ort")]
+            BackendKind::Ort => Ok(Box::new($recorded?)),
+        }
+    };
+}
+
 /// An [`ImageFamily`] that can be kept beside others. Implemented for every family.
 pub trait AnyImageFamily: Send + Sync {
     /// See [`ImageFamily::name`].
@@ -74,32 +96,24 @@ impl<F: ImageFamily> AnyImageFamily for F {
         options: &BackendOptions,
     ) -> Result<Box<dyn ImageEncoder>> {
         let info = ImageFamily::info(&*self, config)?;
-        match options.kind {
-            #[cfg(feature = "candle")]
-            BackendKind::Candle => {
-                let (backend, tower) = options.on_candle(w, |backend| self.build(backend, config, w))?;
-                Ok(Box::new(openclip_core::EagerImageEncoder::new(backend, tower, info)))
-            }
-            #[cfg(feature = "tch")]
-            BackendKind::Tch => {
-                let backend = options.tch()?;
-                let tower = self.build(&backend, config, w)?;
-                Ok(Box::new(openclip_core::EagerImageEncoder::new(backend, tower, info)))
-            }
-            #[cfg(feature = "ort")]
-            BackendKind::Ort => {
+        on_backend!(
+            options,
+            w,
+            info,
+            openclip_core::EagerImageEncoder<_>,
+            |backend| self.build(backend, config, w),
+            {
                 let (config, w) = (config.clone(), w.clone());
                 let record =
                     move |options: &RecordOptions| openclip_ort::record_image(&*self, &config, &w, options);
-                let encoder = openclip_ort::runtime::OrtImageEncoder::recorded(
+                openclip_ort::runtime::OrtImageEncoder::recorded(
                     record,
                     info,
                     options.precision,
                     &options.ort(),
-                )?;
-                Ok(Box::new(encoder))
+                )
             }
-        }
+        )
     }
 
     fn record(&self, config: &ModelConfig, w: &Weights, options: &RecordOptions) -> Result<OnnxModel> {
@@ -162,32 +176,24 @@ impl<F: TextFamily> AnyTextFamily for F {
         options: &BackendOptions,
     ) -> Result<Box<dyn TextEncoder>> {
         let info = TextFamily::info(&*self, config)?;
-        match options.kind {
-            #[cfg(feature = "candle")]
-            BackendKind::Candle => {
-                let (backend, tower) = options.on_candle(w, |backend| self.build(backend, config, w))?;
-                Ok(Box::new(openclip_core::EagerTextEncoder::new(backend, tower, info)))
-            }
-            #[cfg(feature = "tch")]
-            BackendKind::Tch => {
-                let backend = options.tch()?;
-                let tower = self.build(&backend, config, w)?;
-                Ok(Box::new(openclip_core::EagerTextEncoder::new(backend, tower, info)))
-            }
-            #[cfg(feature = "ort")]
-            BackendKind::Ort => {
+        on_backend!(
+            options,
+            w,
+            info,
+            openclip_core::EagerTextEncoder<_>,
+            |backend| self.build(backend, config, w),
+            {
                 let (config, w) = (config.clone(), w.clone());
                 let record =
                     move |options: &RecordOptions| openclip_ort::record_text(&*self, &config, &w, options);
-                let encoder = openclip_ort::runtime::OrtTextEncoder::recorded(
+                openclip_ort::runtime::OrtTextEncoder::recorded(
                     record,
                     info,
                     options.precision,
                     &options.ort(),
-                )?;
-                Ok(Box::new(encoder))
+                )
             }
-        }
+        )
     }
 
     fn record(&self, config: &ModelConfig, w: &Weights, options: &RecordOptions) -> Result<OnnxModel> {
@@ -238,27 +244,19 @@ impl<F: CaptionFamily> AnyCaptionFamily for F {
         options: &BackendOptions,
     ) -> Result<Box<dyn Captioner>> {
         let info = CaptionFamily::info(&*self, config)?;
-        match options.kind {
-            #[cfg(feature = "candle")]
-            BackendKind::Candle => {
-                let (backend, tower) = options.on_candle(w, |backend| self.build(backend, config, w))?;
-                Ok(Box::new(openclip_core::EagerCaptioner::new(backend, tower, info)))
-            }
-            #[cfg(feature = "tch")]
-            BackendKind::Tch => {
-                let backend = options.tch()?;
-                let tower = self.build(&backend, config, w)?;
-                Ok(Box::new(openclip_core::EagerCaptioner::new(backend, tower, info)))
-            }
-            #[cfg(feature = "ort")]
-            BackendKind::Ort => {
+        on_backend!(
+            options,
+            w,
+            info,
+            openclip_core::EagerCaptioner<_>,
+            |backend| self.build(backend, config, w),
+            {
                 let (config, w) = (config.clone(), w.clone());
                 let record = RecordOptions { precision: options.precision, taps: None };
                 let record = move |graph| openclip_ort::record_captions(&*self, &config, &w, graph, &record);
-                let captioner = openclip_ort::runtime::OrtCaptioner::recorded(record, info, &options.ort())?;
-                Ok(Box::new(captioner))
+                openclip_ort::runtime::OrtCaptioner::recorded(record, info, &options.ort())
             }
-        }
+        )
     }
 }
 
