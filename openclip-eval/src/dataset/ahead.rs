@@ -22,10 +22,7 @@ pub(super) fn read_ahead(
     let (sender, receiver) = sync_channel(AHEAD);
     thread::spawn(move || {
         for file in files {
-            // It is given nothing that outlives a panic but the sender, which only hands on.
-            let done = catch_unwind(AssertUnwindSafe(|| read(&file, &sender)));
-            let broken = || Err(Error::dataset(&file, "its reader failed: the file is damaged"));
-            if let Err(error) = done.unwrap_or_else(|_| broken()) {
+            if let Err(error) = guarded(&file, || read(&file, &sender)) {
                 // Nobody may be left to hear it.
                 let _ = sender.send(Err(error));
                 return;
@@ -33,6 +30,13 @@ pub(super) fn read_ahead(
         }
     });
     Box::new(receiver.into_iter())
+}
+
+/// What `read` gives of `file`; an error where it panics, as readers of other crates do on some damaged files. It must keep
+/// nothing that outlives the panic.
+pub(super) fn guarded<T>(file: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = catch_unwind(AssertUnwindSafe(read));
+    done.unwrap_or_else(|_| Err(Error::dataset(file, "its reader failed: the file is damaged")))
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ use parquet::{
 use serde_json::Value;
 
 use super::{
-    Dataset, DatasetInfo, ImageSource, Sample, Samples, Target, ahead::read_ahead, columns::Columns,
+    Dataset, DatasetInfo, ImageSource, Sample, Samples, Target,
+    ahead::{guarded, read_ahead},
+    columns::Columns,
     open::Wanted,
 };
 use crate::error::{Error, Result};
@@ -44,23 +46,43 @@ impl ParquetDataset {
         let mut info = DatasetInfo { len: Some(0), ..DatasetInfo::new() };
         let (mut described, mut found) = (None, BTreeSet::new());
         for file in &files {
-            let reader = open(file)?;
-            let (names, columns) = columns(file, &reader, wanted)?;
-            let metadata = reader.metadata().file_metadata();
-            let rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
-            info.len = info.len.map(|len| len.saturating_add(rows));
-            if let Some(label) = columns.label.and_then(|place| names.get(place)) {
-                let description = metadata.key_value_metadata().into_iter().flatten();
-                let mut description = description.filter(|pair| pair.key == "huggingface");
-                let description = description.find_map(|pair| pair.value.as_deref());
-                described = described.or_else(|| description.and_then(|text| class_names(text, label)));
-                if described.is_none() {
-                    add_names(file, &reader, label, &mut found)?;
-                }
-            }
+            let part = guarded(file, || Part::read(file, wanted, described.is_none()))?;
+            info.len = info.len.map(|len| len.saturating_add(part.rows));
+            described = described.or(part.described);
+            found.extend(part.found);
         }
         info.classes = described.or_else(|| (!found.is_empty()).then(|| found.into_iter().collect()));
         Ok(Self { info, files, wanted })
+    }
+}
+
+/// What is known of one file before its samples are read.
+struct Part {
+    rows: usize,
+    /// Names of the classes, as the file's metadata lists them.
+    described: Option<Vec<String>>,
+    /// Names of classes that occur, where they aren't listed.
+    found: BTreeSet<String>,
+}
+
+impl Part {
+    /// Reads the layout of `file`, and where the classes are names and `wants_names`, all of these.
+    fn read(file: &Path, wanted: Wanted, wants_names: bool) -> Result<Self> {
+        let reader = open(file)?;
+        let (names, columns) = columns(file, &reader, wanted)?;
+        let metadata = reader.metadata().file_metadata();
+        let rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
+        let mut part = Self { rows, described: None, found: BTreeSet::new() };
+        if let Some(label) = columns.label.and_then(|place| names.get(place)) {
+            let description = metadata.key_value_metadata().into_iter().flatten();
+            let mut description = description.filter(|pair| pair.key == "huggingface");
+            let description = description.find_map(|pair| pair.value.as_deref());
+            part.described = description.and_then(|text| class_names(text, label));
+            if part.described.is_none() && wants_names {
+                part.found = names_in(file, &reader, label)?;
+            }
+        }
+        Ok(part)
     }
 }
 
@@ -115,12 +137,15 @@ fn class_names(description: &str, label: &str) -> Option<Vec<String>> {
     names.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// Adds the values of a column of names to `found`; columns of numbers have none.
-fn add_names(path: &Path, reader: &Reader<File>, label: &str, found: &mut BTreeSet<String>) -> Result<()> {
+/// The values of a column of names; columns of numbers have none.
+fn names_in(path: &Path, reader: &Reader<File>, label: &str) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
     let schema = reader.metadata().file_metadata().schema();
-    let Some(column) = schema.get_fields().iter().find(|field| field.name() == label) else { return Ok(()) };
+    let Some(column) = schema.get_fields().iter().find(|field| field.name() == label) else {
+        return Ok(found);
+    };
     if !column.is_primitive() || column.get_physical_type() != PhysicalType::BYTE_ARRAY {
-        return Ok(());
+        return Ok(found);
     }
     let fault = |error| fault(path, &error);
     let fields = vec![Arc::clone(column)];
@@ -132,7 +157,7 @@ fn add_names(path: &Path, reader: &Reader<File>, label: &str, found: &mut BTreeS
             found.insert(name.clone());
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 impl Dataset for ParquetDataset {
