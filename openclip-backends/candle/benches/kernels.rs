@@ -84,7 +84,7 @@ fn branches(criterion: &mut Criterion, precision: Precision) -> Result<()> {
             });
         });
         group.bench_function(format!("MLP {batch}"), |bencher| {
-            bencher.iter(|| backend.run(|| backend.residual_mlp(black_box(&x), &norm, &fc, &proj)));
+            bencher.iter(|| backend.run(|| backend.residual_mlp(&x, black_box(&x), &norm, &fc, &proj)));
         });
     }
     group.finish();

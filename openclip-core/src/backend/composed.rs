@@ -28,13 +28,14 @@ pub fn residual_attention<B: Backend>(
 /// As [`Backend`]'s methods.
 pub fn residual_mlp<B: Backend>(
     backend: &B,
+    shortcut: &B::Tensor,
     x: &B::Tensor,
     norm: &B::Norm,
     fc: &B::Linear,
     proj: &B::Linear,
 ) -> Result<B::Tensor> {
     let hidden = backend.linear(&backend.norm(x, norm)?, fc)?;
-    backend.binary(BinaryOp::Add, x, &backend.linear(&hidden, proj)?)
+    backend.binary(BinaryOp::Add, shortcut, &backend.linear(&hidden, proj)?)
 }
 
 /// Queries, keys and values that stand side by side: `[N, L, 3*D] -> 3 x [N, L, D]`.

@@ -148,15 +148,17 @@ pub trait Backend: Sized + Send + Sync + 'static {
         composed::residual_attention(self, x, norm, in_proj, spec, bias, out_proj)
     }
 
-    /// `x + proj(fc(norm(x)))`: the MLP branch of a plain pre-norm block, `[.., D] -> [.., D]`.
+    /// `shortcut + proj(fc(norm(x)))`, `[.., D] -> [.., D]`: the MLP branch of a block. In a plain pre-norm block `shortcut` is
+    /// `x`; in ConvNeXt a convolution lies between them.
     fn residual_mlp(
         &self,
+        shortcut: &Self::Tensor,
         x: &Self::Tensor,
         norm: &Self::Norm,
         fc: &Self::Linear,
         proj: &Self::Linear,
     ) -> Result<Self::Tensor> {
-        composed::residual_mlp(self, x, norm, fc, proj)
+        composed::residual_mlp(self, shortcut, x, norm, fc, proj)
     }
 }
 

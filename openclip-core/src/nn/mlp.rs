@@ -78,7 +78,7 @@ impl<B: Backend> Mlp<B> {
     /// As [`Backend`]'s methods.
     pub fn forward_residual(&self, backend: &B, x: &B::Tensor, norm: &B::Norm) -> Option<Result<B::Tensor>> {
         let plain = self.gate.is_none() && self.norm.is_none() && self.input_norm.is_none();
-        plain.then(|| backend.residual_mlp(x, norm, &self.fc, &self.proj))
+        plain.then(|| backend.residual_mlp(x, x, norm, &self.fc, &self.proj))
     }
 
     /// # Shapes

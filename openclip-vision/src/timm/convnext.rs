@@ -4,7 +4,7 @@
 
 use openclip_core::{
     Backend, Error, ExtraTokens, Result, StageView, Taps, TowerOutput, Weights,
-    backend::{Activation, BinaryOp, Conv2dSpec, LinearSpec, NormSpec, Rearrange},
+    backend::{Activation, Conv2dSpec, LinearSpec, NormSpec, Rearrange},
 };
 
 use super::{
@@ -240,7 +240,6 @@ impl<B: Backend> Block<B> {
     fn forward(&self, backend: &B, x: &B::Tensor, [height, width]: [usize; 2]) -> Result<B::Tensor> {
         let map = backend.rearrange(x, Rearrange::TokensToSpatial { height, width })?;
         let mixed = backend.rearrange(&backend.conv2d(&map, &self.conv_dw)?, Rearrange::SpatialToTokens)?;
-        let hidden = backend.linear(&backend.norm(&mixed, &self.norm)?, &self.fc1)?;
-        backend.binary(BinaryOp::Add, x, &backend.linear(&hidden, &self.fc2)?)
+        backend.residual_mlp(x, &mixed, &self.norm, &self.fc1, &self.fc2)
     }
 }

@@ -240,7 +240,7 @@ impl<B: Backend> Block<B> {
         let packed = backend.linear(&backend.norm(x, &self.norm1)?, &self.qkv)?;
         let attended = self.windows.attend(backend, &packed)?;
         let x = backend.binary(BinaryOp::Add, x, &backend.linear(&attended, &self.proj)?)?;
-        backend.residual_mlp(&x, &self.norm2, &self.fc1, &self.fc2)
+        backend.residual_mlp(&x, &x, &self.norm2, &self.fc1, &self.fc2)
     }
 }
 

@@ -490,12 +490,19 @@ impl Backend for CandleBackend {
         }
     }
 
-    fn residual_mlp(&self, x: &Tensor, norm: &Norm, fc: &Linear, proj: &Linear) -> Result<Tensor> {
+    fn residual_mlp(
+        &self,
+        shortcut: &Tensor,
+        x: &Tensor,
+        norm: &Norm,
+        fc: &Linear,
+        proj: &Linear,
+    ) -> Result<Tensor> {
         match (norm, fc, proj) {
             (Norm::Rows(norm), Linear::Packed(fc), Linear::Packed(proj)) => {
-                cpu::ops::residual_mlp(x, norm, fc, proj).map_err(failed("mlp"))
+                cpu::ops::residual_mlp(shortcut, x, norm, fc, proj).map_err(failed("mlp"))
             }
-            _ => composed::residual_mlp(self, x, norm, fc, proj),
+            _ => composed::residual_mlp(self, shortcut, x, norm, fc, proj),
         }
     }
 

@@ -207,8 +207,17 @@ pub fn attention([q, k, v]: [&Tensor; 3], spec: AttentionSpec, bias: Option<&Hos
     })
 }
 
-/// `x + proj(fc(norm(x)))`.
-pub fn residual_mlp(x: &Tensor, norm: &RowNorm, fc: &PackedLinear, proj: &PackedLinear) -> Result<Tensor> {
+/// `shortcut + proj(fc(norm(x)))`.
+pub fn residual_mlp(
+    shortcut: &Tensor,
+    x: &Tensor,
+    norm: &RowNorm,
+    fc: &PackedLinear,
+    proj: &PackedLinear,
+) -> Result<Tensor> {
+    if shortcut.dims() != x.dims() {
+        candle_core::bail!("mlp: {:?} can't be added to {:?}", x.dims(), shortcut.dims());
+    }
     let (features, hidden, rows) = (norm.features, fc.outputs(), rows("mlp", x, norm.features)?);
     if [fc.inputs(), proj.outputs(), proj.inputs()] != [features, features, hidden] {
         candle_core::bail!(
@@ -219,22 +228,26 @@ pub fn residual_mlp(x: &Tensor, norm: &RowNorm, fc: &PackedLinear, proj: &Packed
             proj.outputs()
         );
     }
-    let branch = |x: Matrix, mut target: MatrixMut, threads: Threads| {
+    let branch = |shortcut: Matrix, x: Matrix, mut target: MatrixMut, threads: Threads| {
         let rows = x.rows();
         let mut normed = Scratch::new(rows * (features + GAP));
         norm.run(x, MatrixMut::new(&mut normed, rows, features, features + GAP), threads);
         let mut activated = Scratch::new(rows * (hidden + GAP));
         let place = MatrixMut::new(&mut activated, rows, hidden, hidden + GAP);
         fc.run(Matrix::new(&normed, rows, features, features + GAP), place, false, threads);
-        (0..rows).for_each(|row| target.row(row).copy_from_slice(x.row(row)));
+        (0..rows).for_each(|row| target.row(row).copy_from_slice(shortcut.row(row)));
         proj.run(Matrix::new(&activated, rows, hidden, hidden + GAP), target, true, threads);
     };
-    read("mlp", x, |values| {
-        let x_rows = Matrix::new(values, rows, features, features);
-        made(x, rows, features, |target| {
-            in_tiles(rows, target, |rows, target, threads| {
-                branch(x_rows.part(rows, 0..features), target, threads);
-            });
+    read("mlp", shortcut, |shortcut_values| {
+        read("mlp", x, |values| {
+            let [shortcut, x_rows] =
+                [shortcut_values, values].map(|values| Matrix::new(values, rows, features, features));
+            made(x, rows, features, |target| {
+                in_tiles(rows, target, |rows, target, threads| {
+                    let [shortcut, x] = [shortcut, x_rows].map(|whole| whole.part(rows.clone(), 0..features));
+                    branch(shortcut, x, target, threads);
+                });
+            })
         })
     })
 }

@@ -114,6 +114,6 @@ impl<B: Backend> AttentionPool<B> {
         })?;
         let x = backend.attention(&query, &key, &value, &self.attention, None)?;
         let x = backend.rearrange(&backend.linear(&x, &self.proj)?, Rearrange::Squeeze(1))?;
-        backend.residual_mlp(&x, &self.norm, &self.fc1, &self.fc2)
+        backend.residual_mlp(&x, &x, &self.norm, &self.fc1, &self.fc2)
     }
 }
