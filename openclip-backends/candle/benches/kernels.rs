@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use openclip_candle::CandleBackend;
 use openclip_core::{
     Backend, HostTensor, Precision, Result, Weights,
-    backend::{Activation, AttentionSpec, DeviceSpec, Eager, LinearSpec, NormSpec},
+    backend::{Activation, AttentionBranch, AttentionSpec, DeviceSpec, Eager, LinearSpec, NormSpec},
     weights::synth::SynthesisedWeights,
 };
 
@@ -76,12 +76,16 @@ fn branches(criterion: &mut Criterion, precision: Precision) -> Result<()> {
     let mut group = criterion.benchmark_group(format!("branches {precision}"));
     for batch in [1, 32] {
         let x = tokens(&backend, batch, WIDTH)?;
+        let attention = AttentionBranch {
+            norm: &norm,
+            in_proj: &in_proj,
+            rotary: None,
+            spec: &spec,
+            bias: None,
+            out_proj: &out_proj,
+        };
         group.bench_function(format!("attention {batch}"), |bencher| {
-            bencher.iter(|| {
-                backend.run(|| {
-                    backend.residual_attention(black_box(&x), &norm, &in_proj, &spec, None, &out_proj)
-                })
-            });
+            bencher.iter(|| backend.run(|| backend.residual_attention(black_box(&x), &attention)));
         });
         group.bench_function(format!("MLP {batch}"), |bencher| {
             bencher.iter(|| backend.run(|| backend.residual_mlp(&x, black_box(&x), &norm, &fc, &proj)));

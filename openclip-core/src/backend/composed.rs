@@ -1,6 +1,6 @@
 //! Operations that consist of others: what [`Backend`]'s methods of these names do unless a backend knows better.
 
-use super::{AttentionSpec, Backend, BinaryOp, Rearrange};
+use super::{AttentionBranch, AttentionSpec, Backend, BinaryOp, Rearrange};
 use crate::{Dim, DisplayDims, Error, HostTensor, Result};
 
 /// [`Backend::residual_attention`], composed.
@@ -10,16 +10,15 @@ use crate::{Dim, DisplayDims, Error, HostTensor, Result};
 pub fn residual_attention<B: Backend>(
     backend: &B,
     x: &B::Tensor,
-    norm: &B::Norm,
-    in_proj: &B::Linear,
-    spec: &AttentionSpec,
-    bias: Option<&B::Tensor>,
-    out_proj: &B::Linear,
+    branch: &AttentionBranch<'_, B>,
 ) -> Result<B::Tensor> {
-    let packed = backend.linear(&backend.norm(x, norm)?, in_proj)?;
-    let [q, k, v] = split_packed(backend, &packed)?;
-    let attended = backend.attention(&q, &k, &v, spec, bias)?;
-    backend.binary(BinaryOp::Add, x, &backend.linear(&attended, out_proj)?)
+    let packed = backend.linear(&backend.norm(x, branch.norm)?, branch.in_proj)?;
+    let [mut q, mut k, v] = split_packed(backend, &packed)?;
+    if let Some([cos, sin]) = branch.rotary {
+        (q, k) = (backend.rotate_pairs(&q, cos, sin)?, backend.rotate_pairs(&k, cos, sin)?);
+    }
+    let attended = backend.attention(&q, &k, &v, branch.spec, branch.bias)?;
+    backend.binary(BinaryOp::Add, x, &backend.linear(&attended, branch.out_proj)?)
 }
 
 /// [`Backend::residual_mlp`], composed.

@@ -22,6 +22,22 @@ pub use spec::{
 
 use crate::{Dim, Dims, HostTensor, Result, TokenBatch, Weights};
 
+/// The attention branch of a plain pre-norm block.
+pub struct AttentionBranch<'a, B: Backend> {
+    /// Before everything else.
+    pub norm: &'a B::Norm,
+    /// Gives queries, keys and values side by side: `D -> 3*D`.
+    pub in_proj: &'a B::Linear,
+    /// Cosines and sines `[L, D]` that turn queries and keys, see [`Backend::rotate_pairs`].
+    pub rotary: Option<[&'a B::Tensor; 2]>,
+    /// Heads, scale and mask.
+    pub spec: &'a AttentionSpec,
+    /// What is added to the scores, see [`Backend::attention`].
+    pub bias: Option<&'a B::Tensor>,
+    /// `D -> D`.
+    pub out_proj: &'a B::Linear,
+}
+
 /// What executes a model.
 ///
 /// Dimensions are written `N` batch, `L` tokens, `C` channels, `H`, `W` spatial, `D` features. Norm statistics and
@@ -134,18 +150,13 @@ pub trait Backend: Sized + Send + Sync + 'static {
         composed::rotate_pairs(self, x, cos, sin)
     }
 
-    /// `x + out_proj(attention(in_proj(norm(x))))`, where `in_proj` gives queries, keys and values side by side: the
-    /// attention branch of a plain pre-norm block, `[N, L, D] -> [N, L, D]`.
+    /// `x + out_proj(attention(in_proj(norm(x))))`: the attention branch of a plain pre-norm block, `[N, L, D] -> [N, L, D]`.
     fn residual_attention(
         &self,
         x: &Self::Tensor,
-        norm: &Self::Norm,
-        in_proj: &Self::Linear,
-        spec: &AttentionSpec,
-        bias: Option<&Self::Tensor>,
-        out_proj: &Self::Linear,
+        branch: &AttentionBranch<'_, Self>,
     ) -> Result<Self::Tensor> {
-        composed::residual_attention(self, x, norm, in_proj, spec, bias, out_proj)
+        composed::residual_attention(self, x, branch)
     }
 
     /// `shortcut + proj(fc(norm(x)))`, `[.., D] -> [.., D]`: the MLP branch of a block. In a plain pre-norm block `shortcut` is

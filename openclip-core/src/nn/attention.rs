@@ -3,7 +3,7 @@
 use super::{AttentionNames, Keep, NormOptions, Rotary};
 use crate::{
     Backend, Result, Weights,
-    backend::{AttentionSpec, BinaryOp, LinearSpec, Rearrange, composed},
+    backend::{AttentionBranch, AttentionSpec, BinaryOp, LinearSpec, Rearrange, composed},
 };
 
 /// What self-attention consists of.
@@ -137,14 +137,17 @@ impl<B: Backend> SelfAttention<B> {
         norm: &B::Norm,
         context: &AttentionContext<'_, B>,
     ) -> Option<Result<B::Tensor>> {
-        let plain = self.qk_norm.is_none()
-            && self.head_scale.is_none()
-            && self.inner_norm.is_none()
-            && context.rotary.is_none()
-            && self.square;
-        plain.then(|| {
-            backend.residual_attention(x, norm, &self.in_proj, &self.spec, context.bias, &self.out_proj)
-        })
+        let plain =
+            self.qk_norm.is_none() && self.head_scale.is_none() && self.inner_norm.is_none() && self.square;
+        let branch = AttentionBranch {
+            norm,
+            in_proj: &self.in_proj,
+            rotary: context.rotary.map(Rotary::tables),
+            spec: &self.spec,
+            bias: context.bias,
+            out_proj: &self.out_proj,
+        };
+        plain.then(|| backend.residual_attention(x, &branch))
     }
 
     /// How much of each token's value (last axis) goes to each token.

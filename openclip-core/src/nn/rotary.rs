@@ -29,6 +29,11 @@ impl<B: Backend> Rotary<B> {
         Ok(Self { cos: table(|angle| [angle.cos(); 2])?, sin: table(|angle| [-angle.sin(), angle.sin()])? })
     }
 
+    /// Cosines and sines, `[L, heads * head_width]`.
+    pub fn tables(&self) -> [&B::Tensor; 2] {
+        [&self.cos, &self.sin]
+    }
+
     /// # Shapes
     /// `x [N, L, heads * head_width]` to the same.
     ///

@@ -6,8 +6,9 @@ use candle_core::{D, DType, Device, Tensor};
 use openclip_core::{
     Backend, Dim, Dims, DisplayDims, Error, HostTensor, Precision, Result, TokenBatch, Weights,
     backend::{
-        Activation, AttentionSpec, BinaryOp, Conv2dSpec, DeviceSpec, Eager, EmbeddingSpec, LinearSpec,
-        NormKind, NormSpec, Pool2dSpec, Rearrange, ReduceOp, TokenPosition, WeightLayout, composed,
+        Activation, AttentionBranch, AttentionSpec, BinaryOp, Conv2dSpec, DeviceSpec, Eager, EmbeddingSpec,
+        LinearSpec, NormKind, NormSpec, Pool2dSpec, Rearrange, ReduceOp, TokenPosition, WeightLayout,
+        composed,
     },
     weights::Table,
 };
@@ -466,21 +467,22 @@ impl Backend for CandleBackend {
         portable::attention(q, k, v, spec, bias).map_err(failed("attention"))
     }
 
-    fn residual_attention(
-        &self,
-        x: &Tensor,
-        norm: &Norm,
-        in_proj: &Linear,
-        spec: &AttentionSpec,
-        bias: Option<&Tensor>,
-        out_proj: &Linear,
-    ) -> Result<Tensor> {
-        let (Norm::Rows(rows), Linear::Packed(packed), Linear::Packed(out)) = (norm, in_proj, out_proj)
+    fn residual_attention(&self, x: &Tensor, branch: &AttentionBranch<'_, Self>) -> Result<Tensor> {
+        let (Norm::Rows(norm), Linear::Packed(in_proj), Linear::Packed(out_proj)) =
+            (branch.norm, branch.in_proj, branch.out_proj)
         else {
-            return composed::residual_attention(self, x, norm, in_proj, spec, bias, out_proj);
+            return composed::residual_attention(self, x, branch);
         };
-        let bias = self.host_bias(bias, spec.heads, x, x)?;
-        cpu::ops::residual_attention(x, rows, packed, *spec, bias.as_ref(), out).map_err(failed("attention"))
+        let bias = self.host_bias(branch.bias, branch.spec.heads, x, x)?;
+        let layers = cpu::ops::AttentionLayers {
+            norm,
+            in_proj,
+            rotary: branch.rotary,
+            spec: *branch.spec,
+            bias: bias.as_ref(),
+            out_proj,
+        };
+        cpu::ops::residual_attention(x, &layers).map_err(failed("attention"))
     }
 
     fn rotate_pairs(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {

@@ -109,19 +109,25 @@ pub fn rotate_pairs(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
             made(x, batch * length, width, |target| {
                 in_tiles(batch * length, target, |part, mut target, _| {
                     for (index, row) in part.enumerate() {
-                        let token = row % length;
-                        let table = token * width..(token + 1) * width;
-                        let pairs = rows.row(row).chunks_exact(2).zip(target.row(index).chunks_exact_mut(2));
-                        let turns = cos[table.clone()].chunks_exact(2).zip(sin[table].chunks_exact(2));
-                        for ((x, y), (cos, sin)) in pairs.zip(turns) {
-                            y[0] = cos[0] * x[0] + sin[0] * x[1];
-                            y[1] = cos[1] * x[1] + sin[1] * x[0];
-                        }
+                        let turned = target.row(index);
+                        turned.copy_from_slice(rows.row(row));
+                        turn(turned, row % length, cos, sin);
                     }
                 });
             })
         })
     })
+}
+
+/// Turns neighbouring pairs of a row by the angles of `token`, a row of the tables.
+fn turn(row: &mut [f32], token: usize, cos: &[f32], sin: &[f32]) {
+    let table = token * row.len()..(token + 1) * row.len();
+    let turns = cos[table.clone()].as_chunks().0.iter().zip(sin[table].as_chunks().0);
+    for (pair, (cos, sin)) in row.as_chunks_mut().0.iter_mut().zip(turns) {
+        let [x, y]: [f32; 2] = *pair;
+        let ([cos_x, cos_y], [sin_x, sin_y]): (&[f32; 2], &[f32; 2]) = (cos, sin);
+        *pair = [cos_x * x + sin_x * y, cos_y * y + sin_y * x];
+    }
 }
 
 /// Convolution channel by channel: `[N, C, H, W] -> [N, out, H', W']`, whose values lie as those of [`dense_conv2d`].
@@ -252,15 +258,36 @@ pub fn residual_mlp(
     })
 }
 
+/// The layers of an attention branch, and the tables that turn its queries and keys.
+pub struct AttentionLayers<'a> {
+    pub norm: &'a RowNorm,
+    pub in_proj: &'a PackedLinear,
+    pub rotary: Option<[&'a Tensor; 2]>,
+    pub spec: AttentionSpec,
+    pub bias: Option<&'a HostTensor>,
+    pub out_proj: &'a PackedLinear,
+}
+
 /// `x + out_proj(attention(in_proj(norm(x))))`.
-pub fn residual_attention(
+pub fn residual_attention(x: &Tensor, layers: &AttentionLayers<'_>) -> Result<Tensor> {
+    let Some([cos, sin]) = layers.rotary else { return residual_attention_turned(x, layers, None) };
+    let (_, length, features) = x.dims3()?;
+    if [cos.dims(), sin.dims()] != [[length, features]; 2] || features % 2 != 0 {
+        candle_core::bail!("attention: tables {:?}, {:?} for {:?}", cos.dims(), sin.dims(), x.dims());
+    }
+    read("attention", cos, |cos| {
+        read("attention", sin, |sin| residual_attention_turned(x, layers, Some([cos, sin])))
+    })
+}
+
+/// [`residual_attention`] with the values of its tables.
+fn residual_attention_turned(
     x: &Tensor,
-    norm: &RowNorm,
-    in_proj: &PackedLinear,
-    spec: AttentionSpec,
-    bias: Option<&HostTensor>,
-    out_proj: &PackedLinear,
+    layers: &AttentionLayers<'_>,
+    rotary: Option<[&[f32]; 2]>,
 ) -> Result<Tensor> {
+    let &AttentionLayers { norm, in_proj, spec, bias, out_proj, .. } = layers;
+    let op = Attention { spec, bias };
     let (batch, length, features) = x.dims3()?;
     let packed = 3 * features;
     if [norm.features, in_proj.inputs(), in_proj.outputs(), out_proj.inputs(), out_proj.outputs()]
@@ -268,7 +295,6 @@ pub fn residual_attention(
     {
         candle_core::bail!("attention: layers for {} features, found {:?}", norm.features, x.dims());
     }
-    let op = Attention { spec, bias };
     let branch = |first: usize, x: Matrix, mut target: MatrixMut, threads: Threads| {
         let rows = x.rows();
         let mut normed = Scratch::new(rows * (features + GAP));
@@ -276,6 +302,13 @@ pub fn residual_attention(
         let mut projected = Scratch::new(rows * (packed + GAP));
         let place = MatrixMut::new(&mut projected, rows, packed, packed + GAP);
         in_proj.run(Matrix::new(&normed, rows, features, features + GAP), place, false, threads);
+        if let Some([cos, sin]) = rotary {
+            for (row, values) in projected.chunks_exact_mut(packed + GAP).enumerate() {
+                let (queries, rest) = values.split_at_mut(features);
+                turn(queries, row % length, cos, sin);
+                turn(&mut rest[..features], row % length, cos, sin);
+            }
+        }
 
         // The place of the normed values is free again.
         let mut attended = normed;

@@ -66,7 +66,7 @@ impl Threads {
         work: impl Fn(Range<usize>, Range<usize>, MatrixMut) + Sync,
     ) {
         let threads = self.count();
-        if threads == 1 {
+        if threads == 1 && rows <= tile_rows() {
             return work(0..rows, 0..panels, target);
         }
         let across = match rows.div_ceil(tile_rows()) {
@@ -87,7 +87,11 @@ impl Threads {
                 parts.push((rows.clone(), panels.clone(), part));
             }
         }
-        parts.into_par_iter().for_each(|(rows, panels, target)| work(rows, panels, target));
+        let work = |(rows, panels, target)| work(rows, panels, target);
+        match self {
+            Self::One => parts.into_iter().for_each(work),
+            Self::All => parts.into_par_iter().for_each(work),
+        }
     }
 }
 
