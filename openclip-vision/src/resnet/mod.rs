@@ -4,7 +4,6 @@
 mod bottleneck;
 mod config;
 
-use crate::attention_pool::{AttentionPool2d, AttentionPool2dSpec, Positions, Projections};
 use bottleneck::{Bottleneck, EXPANSION, average};
 pub use config::ModifiedResNetConfig;
 use openclip_core::{
@@ -12,6 +11,8 @@ use openclip_core::{
     TowerOutput, Weights,
     backend::{Activation, BatchNormSpec, Conv2dSpec, Rearrange},
 };
+
+use crate::attention_pool::{AttentionPool2d, AttentionPool2dSpec, Positions, Projections};
 
 /// The family of modified ResNets: every `vision_cfg` that gives its number of layers stage by stage.
 #[derive(Clone, Copy, Debug, Default)]
