@@ -2,10 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder, Yield};
 
 static POOLS: Mutex<Option<HashMap<usize, Weak<ThreadPool>>>> = Mutex::new(None);
 
@@ -23,6 +27,41 @@ pub fn of(threads: usize) -> Result<Arc<ThreadPool>, ThreadPoolBuildError> {
     let pool = Arc::new(ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?);
     pools.insert(threads, Arc::downgrade(&pool));
     Ok(pool)
+}
+
+/// Whether the threads of some pool are being kept awake.
+static AWAKE: AtomicBool = AtomicBool::new(false);
+
+/// Runs `work`, on a thread of a pool, while the pool's other threads stay awake: between two layers they are idle for a
+/// few microseconds, and to wake one up takes longer than that. One piece of work at a time has that; several keep all
+/// threads busy anyway, and would wait for each other's end.
+pub fn awake<R>(work: impl FnOnce() -> R) -> R {
+    if AWAKE.swap(true, Ordering::Acquire) {
+        return work();
+    }
+    let _asleep = OnDrop(|| AWAKE.store(false, Ordering::Release));
+    let done = AtomicBool::new(false);
+    let main = rayon::current_thread_index();
+    rayon::in_place_scope(|scope| {
+        let _done = OnDrop(|| done.store(true, Ordering::Release));
+        scope.spawn_broadcast(|_, context| {
+            while Some(context.index()) != main && !done.load(Ordering::Acquire) {
+                if rayon::yield_now() != Some(Yield::Executed) {
+                    thread::yield_now();
+                }
+            }
+        });
+        work()
+    })
+}
+
+/// Does something when it goes out of scope, after a panic, too.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
 }
 
 #[cfg(test)]

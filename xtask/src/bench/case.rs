@@ -41,6 +41,8 @@ pub enum Case {
     Start,
     /// A caption of an image, with the reference's defaults: six beams, 30 tokens.
     Caption,
+    /// The same by six beams of one group, whose texts all differ.
+    CaptionBeams,
     /// Recall of synthetic pairs of features at 1, 5 and 10, in both directions.
     Retrieval,
     /// Most memory that a process with both towers has had resident.
@@ -58,7 +60,7 @@ const PREPARED: usize = 32;
 
 impl Case {
     /// All.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Image,
         Self::TextCaptions,
         Self::TextFull,
@@ -68,6 +70,7 @@ impl Case {
         Self::Resize,
         Self::Start,
         Self::Caption,
+        Self::CaptionBeams,
         Self::Retrieval,
         Self::Memory,
     ];
@@ -84,6 +87,7 @@ impl Case {
             Self::Resize => "resize",
             Self::Start => "start",
             Self::Caption => "caption",
+            Self::CaptionBeams => "caption-beams",
             Self::Retrieval => "retrieval",
             Self::Memory => "memory",
         }
@@ -104,8 +108,14 @@ impl Case {
             Self::Image | Self::Jpeg => &[Tower::Image],
             Self::TextCaptions | Self::TextFull | Self::Start => &[Tower::Text],
             Self::Memory => &[Tower::Image, Tower::Text],
-            Self::Preprocess | Self::Decode | Self::Resize | Self::Caption | Self::Retrieval => &[],
+            Self::Caption | Self::CaptionBeams => &[],
+            Self::Preprocess | Self::Decode | Self::Resize | Self::Retrieval => &[],
         }
+    }
+
+    /// Whether it needs a model that writes captions.
+    pub fn is_of_captions(self) -> bool {
+        matches!(self, Self::Caption | Self::CaptionBeams)
     }
 
     /// Whether it is the same for all models.
@@ -121,7 +131,8 @@ impl Case {
     /// Inputs of a call, where it isn't the batch size that is asked for.
     pub fn fixed_size(self) -> Option<usize> {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => None,
+            Self::Image | Self::TextCaptions | Self::TextFull => None,
+            Self::Caption | Self::CaptionBeams => None,
             Self::Jpeg => Some(PHOTOGRAPHS),
             Self::Preprocess | Self::Decode | Self::Resize => Some(PREPARED),
             Self::Retrieval => Some(PAIRS),
@@ -141,7 +152,8 @@ impl Case {
     /// What its figures are in.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => "ms",
+            Self::Image | Self::TextCaptions | Self::TextFull => "ms",
+            Self::Caption | Self::CaptionBeams => "ms",
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => "ms/image",
             Self::Start | Self::Retrieval => "s",
             Self::Memory => "MiB",
@@ -151,7 +163,8 @@ impl Case {
     /// What was measured of a call of `size` inputs, seconds or bytes, in its unit.
     pub fn in_unit(self, measured: f64, size: usize) -> f64 {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => measured * 1e3,
+            Self::Image | Self::TextCaptions | Self::TextFull => measured * 1e3,
+            Self::Caption | Self::CaptionBeams => measured * 1e3,
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => measured * 1e3 / size as f64,
             Self::Start | Self::Retrieval => measured,
             Self::Memory => measured / f64::from(1 << 20),

@@ -89,7 +89,7 @@ impl Setting<'_> {
                 command.arg(self.model.checkpoint()).arg("--inputs").args(&self.inputs);
                 command
             }
-            (Case::Caption, Entrant::Rereading) => {
+            (Case::Caption | Case::CaptionBeams, Entrant::Rereading) => {
                 let mut command = self.worker()?;
                 command.args(["--backend", entrant.backend(), "--anew"]);
                 command

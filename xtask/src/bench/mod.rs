@@ -162,7 +162,7 @@ pub fn run(options: &Options) -> Result<()> {
     for (index, name) in options.model.iter().enumerate() {
         let model = Model::prepare(name)?;
         for &case in cases.iter().filter(|case| index == 0 || !case.is_without_model()) {
-            if case == Case::Caption && !model.captions() {
+            if case.is_of_captions() && !model.captions() {
                 output.text(&format!("\n{name} {case}: it has no decoder; --model coca_ViT-B-32 has one"));
                 continue;
             }

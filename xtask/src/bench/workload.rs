@@ -197,7 +197,7 @@ impl Model {
             array.write(&path)?;
             Ok(path)
         };
-        let towers = if case == Case::Caption { &[Tower::Image] } else { case.towers() };
+        let towers = if case.is_of_captions() { &[Tower::Image] } else { case.towers() };
         towers.iter().map(write).collect()
     }
 }

@@ -528,7 +528,10 @@ impl Backend for CandleBackend {
                 x.permute((0, 2, 3, 1))?.contiguous()?.reshape((batch, height * width, channels))
             }
             Rearrange::TokensToSpatial { height, width } => {
-                let (batch, _, channels) = x.dims3()?;
+                let (batch, tokens, channels) = x.dims3()?;
+                if tokens != height * width {
+                    candle_core::bail!("{:?} doesn't have {height} x {width} tokens", x.shape());
+                }
                 // Nothing is moved, either.
                 x.reshape((batch, height, width, channels))?.permute((0, 3, 1, 2))
             }
@@ -642,9 +645,9 @@ impl Eager for CandleBackend {
     fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             _ if !self.own_kernels => work(),
-            Some(pool) => pool.install(work),
+            Some(pool) => pool.install(|| pool::awake(work)),
             // On a thread of the global pool, too: whoever shares out work from elsewhere sleeps until it is done.
-            None => rayon::scope(|_| work()),
+            None => rayon::scope(|_| pool::awake(work)),
         }
     }
 

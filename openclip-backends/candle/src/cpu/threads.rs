@@ -22,7 +22,16 @@ pub fn tile_rows() -> usize {
 }
 
 /// Fewer rows than this aren't worth reading all weights for.
-const FEWEST_ROWS: usize = 32;
+const FEWEST_ROWS: usize = 64;
+
+/// Of so few rows a product takes the time in which weights are read, and small pieces of it cost nothing.
+const FEW_ROWS: usize = 36;
+
+/// Fewer panels than this can't be read in several places at once.
+const FEWEST_PANELS: usize = 2;
+
+/// Fewer values than this aren't worth another thread where each is read a few times.
+const FEWEST_VALUES: usize = 1 << 14;
 
 /// Who does an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +55,7 @@ impl Threads {
     pub fn rows(self, x: Matrix, target: MatrixMut, work: impl Fn(Matrix, MatrixMut) + Sync) {
         match self {
             Self::One => work(x, target),
+            Self::All if x.rows() * x.columns() < FEWEST_VALUES => work(x, target),
             Self::All => {
                 let pieces = pieces(x.rows(), self.count() * x.rows().div_ceil(tile_rows() * self.count()));
                 let targets = split_rows(target, &pieces);
@@ -74,7 +84,11 @@ impl Threads {
             _ => (rows / FEWEST_ROWS).clamp(1, threads),
         };
         // Several pieces for each thread, so that one that is held up doesn't hold up all.
-        let along = if across >= threads { 1 } else { (2 * threads).div_ceil(across) };
+        let along = match across {
+            1 if rows <= FEW_ROWS => (panels / FEWEST_PANELS).clamp(2 * threads, 8 * threads),
+            _ if across >= threads => 1,
+            _ => (2 * threads).div_ceil(across),
+        };
         let (across, along) = (pieces(rows, across), pieces(panels, along));
         let mut parts = Vec::with_capacity(across.len() * along.len());
         for (rows, target) in across.iter().zip(split_rows(target, &across)) {

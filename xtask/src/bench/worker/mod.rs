@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use openclip_coca::Method;
 use openclip_core::{Error, Precision};
 use openclip_zoo::build::{BackendKind, BackendOptions};
 
@@ -80,7 +81,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let work: Result<Box<dyn Work>> = match options.case {
         Case::Image | Case::TextCaptions | Case::TextFull | Case::Memory => towers::build(options),
-        Case::Caption => caption::build(options),
+        Case::Caption => caption::build(options, Method::default()),
+        Case::CaptionBeams => {
+            caption::build(options, Method::BeamSearch { num_beams: 6, num_beam_groups: 1 })
+        }
         Case::Jpeg => pipeline::embedding(options),
         Case::Preprocess | Case::Decode | Case::Resize => pipeline::preparation(options),
         Case::Retrieval => Ok(Box::new(retrieval::Retrieval)),

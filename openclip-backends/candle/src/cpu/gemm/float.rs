@@ -87,7 +87,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_source_of_panels_gives_the_product(
-            rows in 1_usize..30, depth in 0_usize..70, deep: bool, columns in 1_usize..70, accumulate: bool, relu: bool,
+            rows in 1_usize..50, depth in 0_usize..70, deep: bool, columns in 1_usize..150, accumulate: bool, relu: bool,
         ) {
             // Deep ones have several blocks and passes.
             let depth = if deep { 20 * depth } else { depth };
@@ -113,10 +113,7 @@ mod tests {
             multiply(matrix, &bytes, all.clone(), c, epilogue);
             multiply(matrix, &operand, all, d, epilogue);
 
-            prop_assert_eq!(&results[1], &results[0], "f16");
-            prop_assert_eq!(&results[2], &results[0], "int8");
-            prop_assert_eq!(&results[3], &results[0], "operand");
-            for (place, &found) in results[0].iter().enumerate() {
+            for (place, &first) in results[0].iter().enumerate() {
                 let (row, column) = (place / columns, place % columns);
                 let terms = (0..depth).map(|k| f64::from(x[row * depth + k]) * f64::from(weight[at(k, column)]));
                 let ends = [bias[column], if accumulate { held[place] } else { 0.0 }].map(f64::from);
@@ -125,9 +122,10 @@ mod tests {
                     .fold((0.0, 0.0), |(sum, size), term| (sum + term, size + f64::abs(term)));
                 let expected = if relu { f64::max(sum, 0.0) } else { sum };
                 let bound = (depth + 2) as f64 * f64::from(f32::EPSILON) / 2.0 * size;
+                let found = [first, results[1][place], results[2][place], results[3][place]];
                 prop_assert!(
-                    (f64::from(found) - expected).abs() <= bound,
-                    "at {}, {}: {} for {}, bound {}", row, column, found, expected, bound
+                    found.iter().all(|&found| (f64::from(found) - expected).abs() <= bound),
+                    "at {}, {}: {:?} for {}, bound {}", row, column, found, expected, bound
                 );
             }
         }

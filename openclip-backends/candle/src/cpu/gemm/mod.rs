@@ -23,6 +23,7 @@ mod operand;
 mod panels;
 mod product;
 mod sums;
+mod tile;
 
 pub use compressed::Compressed;
 pub use float::multiply;

@@ -38,6 +38,11 @@ pub trait PanelSource: Sync {
     /// The memory that the block of these rows is made of, to be fetched early.
     fn stored(&self, index: usize, depths: Range<usize>) -> &[u8];
 
+    /// All of the panel `index`, `[K, width]`, where it comes from memory just as a product takes it.
+    fn whole(&self, _index: usize) -> Option<&[Self::Word]> {
+        None
+    }
+
     /// Rows `depths` of the panel `index`, `[depths, width]`. What isn't stored like that is made in `scratch`.
     fn block<'a>(
         &'a self,
@@ -197,6 +202,10 @@ impl<T: Pod + Send + Sync> PanelSource for Panels<T> {
 
     fn stored(&self, index: usize, depths: Range<usize>) -> &[u8] {
         self.bytes(index, depths)
+    }
+
+    fn whole(&self, index: usize) -> Option<&[T]> {
+        Some(self.at(index))
     }
 
     fn block<'a>(&'a self, index: usize, depths: Range<usize>, _: &'a mut AlignedVec<T>) -> &'a [T] {

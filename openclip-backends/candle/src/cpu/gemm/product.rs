@@ -5,14 +5,13 @@ use std::ops::Range;
 
 use bytemuck::Pod;
 use openclip_core::backend::Activation;
-use rten_simd::{
-    Isa, Simd, SimdUnaryOp,
-    ops::{BitOps, NumOps},
-};
+use rten_simd::{Isa, ops::BitOps};
 
-use super::PanelSource;
+use super::{
+    PanelSource,
+    tile::{prefetch, tiles},
+};
 use crate::cpu::{
-    activation::with_activation,
     aligned::AlignedVec,
     matrix::{Matrix, MatrixMut},
 };
@@ -25,6 +24,11 @@ const BLOCK: usize = 2048;
 /// Depth that all panels are worked through before the next part of the depth, so that the part of a hundred rows that is
 /// needed meanwhile, 100 KiB, stays in a second-level cache although weights and results pass through it.
 const PASS: usize = 256;
+/// Panels that few rows are multiplied with at once.
+const STREAMS: usize = 2;
+/// Depth of the part of the panels that all rows are multiplied with before the next: 128 KiB of them, which stay in a
+/// second-level cache meanwhile.
+const STREAMED_DEPTH: usize = 512;
 /// Columns of the widest tile.
 const MOST_COLUMNS: usize = 32;
 
@@ -65,6 +69,18 @@ pub struct Epilogue<'a> {
     pub activation: Option<Activation>,
 }
 
+impl Epilogue<'_> {
+    /// What happens to the product of one of several blocks of depth, which are added up: bias and activation come last.
+    fn of_block<'b>(&self, block: usize, blocks: usize, bias: &'b [f32]) -> Epilogue<'b> {
+        let last = block + 1 == blocks;
+        Epilogue {
+            bias: last.then_some(bias),
+            accumulate: block > 0 || self.accumulate,
+            activation: self.activation.filter(|_| last),
+        }
+    }
+}
+
 /// A product `target = act(x W + b)`, or with what the target holds added before the activation, for the columns of
 /// `panels`.
 ///
@@ -85,21 +101,23 @@ impl<W: PanelSource> Product<'_, W> {
         const {
             assert!(size_of::<I::F32>() <= 64 && size_of::<W::Word>() == 4);
         }
+        // More rows than the last number are worth a tile of more rows and fewer panels.
         if const { size_of::<I::F32>() == 64 } {
-            self.in_tiles::<I, _, 12, 2>(isa, arithmetic);
+            self.in_tiles::<I, _, 12, 2>(isa, arithmetic, 36);
         } else if const { size_of::<I::F32>() == 32 } {
-            self.in_tiles::<I, _, 6, 2>(isa, arithmetic);
+            self.in_tiles::<I, _, 6, 2>(isa, arithmetic, 12);
         } else {
-            self.in_tiles::<I, _, 6, 4>(isa, arithmetic);
+            self.in_tiles::<I, _, 6, 4>(isa, arithmetic, 12);
         }
     }
 
-    /// With tiles of at most `ROWS` rows and `VECTORS` registers per row.
+    /// With tiles of at most `ROWS` rows and `VECTORS` registers per row; up to `streamed` rows in several streams.
     #[inline(always)]
     fn in_tiles<I: Isa, A: Arithmetic<I, Word = W::Word>, const ROWS: usize, const VECTORS: usize>(
         mut self,
         isa: I,
         arithmetic: A,
+        streamed: usize,
     ) {
         let (depth, width) = (self.weights.depth(), VECTORS * isa.f32().len());
         let (rows, columns) = (self.x.rows(), self.weights.columns());
@@ -114,10 +132,13 @@ impl<W: PanelSource> Product<'_, W> {
         if rows == 0 || columns == 0 {
             return;
         }
+        let mut panels = self.panels.clone();
+        if rows <= streamed {
+            panels.start = self.in_streams::<I, A, ROWS, VECTORS>(isa, arithmetic);
+        }
         let mut scratch = AlignedVec::default();
         let passes = depth.div_ceil(PASS).max(1);
         let blocks = passes * depth.div_ceil(passes * (BLOCK / width)).max(1);
-        let panels = self.panels.clone();
         let steps = (0..passes).flat_map(|pass| panels.clone().map(move |index| (pass, index)));
         for (pass, index) in steps {
             let start = index * width;
@@ -143,6 +164,59 @@ impl<W: PanelSource> Product<'_, W> {
         }
     }
 
+    /// All of the few rows of `x` times as many panels as can be taken [`STREAMS`] at a time, from the first on. Gives the first
+    /// that is left.
+    ///
+    /// With so few rows most time goes into reading weights, and a core reads faster in several places at once.
+    #[inline(always)]
+    fn in_streams<I: Isa, A: Arithmetic<I, Word = W::Word>, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        isa: I,
+        arithmetic: A,
+    ) -> usize {
+        let (rows, depth, width) = (self.x.rows(), self.weights.depth(), self.weights.width());
+        let first = self.panels.start;
+        let each = self.panels.end.min(self.weights.columns() / width).saturating_sub(first) / STREAMS;
+        let (groups, blocks) = ((rows * STREAMS).div_ceil(ROWS), depth.div_ceil(STREAMED_DEPTH).max(1));
+        let stride = self.target.stride();
+        for step in 0..each {
+            // A stream passes through neighbouring panels.
+            let places: [usize; STREAMS] = std::array::from_fn(|stream| stream * each + step);
+            let [Some(one), Some(other)] = places.map(|place| self.weights.whole(first + place)) else {
+                return first;
+            };
+            let mut bias = [0.0; STREAMS * MOST_COLUMNS];
+            if let Some(values) = self.epilogue.bias {
+                for (bias, place) in bias.chunks_exact_mut(width).zip(places) {
+                    bias.copy_from_slice(&values[(first + place) * width..][..width]);
+                }
+            }
+            for block in 0..blocks {
+                let epilogue = self.epilogue.of_block(block, blocks, &bias);
+                let depths = block * depth / blocks..(block + 1) * depth / blocks;
+                let words = depths.start * width..depths.end * width;
+                let panels = [one, other].map(|panel| panel[words.clone()].as_ptr());
+                for group in 0..groups {
+                    let (from, to) = (group * rows / groups, (group + 1) * rows / groups);
+                    let x = self.x.part(from..to, depths.clone());
+                    let targets = places.map(|place| self.target.as_mut_ptr(from, place * width));
+                    // SAFETY: rows `from..to` and `width` columns from each place on lie in the target.
+                    unsafe {
+                        tiles::<I, A, ROWS, VECTORS, STREAMS>(
+                            (isa, arithmetic),
+                            x,
+                            panels,
+                            epilogue,
+                            targets,
+                            stride,
+                        );
+                    }
+                }
+            }
+        }
+        first + STREAMS * each
+    }
+
     /// All rows of `x` times some of the blocks of a panel. They pass by a block that stays in the first-level cache while
     /// the next block is fetched from memory; what the target holds between two blocks stays in that cache too.
     #[inline(always)]
@@ -160,12 +234,7 @@ impl<W: PanelSource> Product<'_, W> {
         let stride = self.target.stride();
         for block in pass.clone() {
             let depths = |block: usize| block * depth / blocks..(block + 1) * depth / blocks;
-            let (first, last) = (block == 0, block + 1 == blocks);
-            let epilogue = Epilogue {
-                bias: last.then_some(bias.as_slice()),
-                accumulate: !first || self.epilogue.accumulate,
-                activation: self.epilogue.activation.filter(|_| last),
-            };
+            let epilogue = self.epilogue.of_block(block, blocks, bias);
             let next = if block + 1 < pass.end {
                 self.weights.stored(index, depths(block + 1))
             } else if (index + 1) * width < self.weights.columns() {
@@ -184,7 +253,14 @@ impl<W: PanelSource> Product<'_, W> {
                 let target = self.target.as_mut_ptr(from, column);
                 // SAFETY: rows `from..to` and `width` columns from `column` on lie in the target.
                 unsafe {
-                    any_tile::<I, A, ROWS, VECTORS>((isa, arithmetic), x, panel, epilogue, target, stride)
+                    tiles::<I, A, ROWS, VECTORS, 1>(
+                        (isa, arithmetic),
+                        x,
+                        [panel.as_ptr()],
+                        epilogue,
+                        [target],
+                        stride,
+                    )
                 };
             }
         }
@@ -214,128 +290,17 @@ impl<W: PanelSource> Product<'_, W> {
             let x = self.x.part(from..to, 0..depth);
             // SAFETY: the tile has room for `MOST_ROWS` rows of `width` columns.
             unsafe {
-                any_tile::<I, A, ROWS, VECTORS>(
+                tiles::<I, A, ROWS, VECTORS, 1>(
                     (isa, arithmetic),
                     x,
-                    panel,
+                    [panel.as_ptr()],
                     epilogue,
-                    tile.as_mut_ptr(),
+                    [tile.as_mut_ptr()],
                     width,
                 )
             };
             for (row, tile) in (from..to).zip(tile.chunks_exact(width)) {
                 self.target.row(row)[columns.clone()].copy_from_slice(&tile[..columns.len()]);
-            }
-        }
-    }
-}
-
-/// Asks for memory that will be read soon.
-#[inline(always)]
-pub fn prefetch<I: Isa, T: Pod>(isa: I, values: &[T]) {
-    for line in bytemuck::cast_slice::<T, u8>(values).chunks(64) {
-        isa.u8().prefetch(line.as_ptr());
-    }
-}
-
-/// The tile of as many rows as `x` has, at most `ROWS`.
-///
-/// # Safety
-/// `target` has as many rows as `x`, `stride` apart, of `VECTORS` registers each; `panel` has as many rows as `x` has
-/// columns, of `VECTORS` registers each; the epilogue's bias has `VECTORS` registers.
-#[inline(always)]
-unsafe fn any_tile<I: Isa, A: Arithmetic<I>, const ROWS: usize, const VECTORS: usize>(
-    (isa, arithmetic): (I, A),
-    x: Matrix<A::Word>,
-    panel: &[A::Word],
-    epilogue: Epilogue,
-    target: *mut f32,
-    stride: usize,
-) {
-    macro_rules! rows {
-        ($($rows:literal)*) => {
-            match x.rows() {
-                $($rows if const { $rows <= ROWS } => {
-                    // SAFETY: `x` has this many rows; the rest is the caller's promise.
-                    unsafe { tile::<I, A, $rows, VECTORS>((isa, arithmetic), x, panel, epilogue, target, stride) }
-                })*
-                rows => unreachable!("a tile of {rows} rows"),
-            }
-        };
-    }
-    rows!(1 2 3 4 5 6 7 8 9 10 11 12);
-    if let Some(activation) = epilogue.activation {
-        // SAFETY: the caller's promise.
-        unsafe {
-            with_activation!(activation, op => activate::<I, VECTORS>(isa, &op, target, x.rows(), stride));
-        }
-    }
-}
-
-/// # Safety
-/// As [`any_tile`], and `x` has `ROWS` rows.
-#[inline(always)]
-unsafe fn tile<I: Isa, A: Arithmetic<I>, const ROWS: usize, const VECTORS: usize>(
-    (isa, arithmetic): (I, A),
-    x: Matrix<A::Word>,
-    panel: &[A::Word],
-    epilogue: Epilogue,
-    target: *mut f32,
-    stride: usize,
-) {
-    let ops = isa.f32();
-    let lanes = ops.len();
-    let mut sums = [[ops.zero(); VECTORS]; ROWS];
-    let (mut left, mut right, distance) = (x.as_ptr(), panel.as_ptr(), x.stride());
-    for _ in 0..x.columns() {
-        // SAFETY: `left` walks along the first row of `x`, from which `ROWS` rows can be read, and `right` along the panel.
-        unsafe {
-            let words: [A::Words; VECTORS] =
-                std::array::from_fn(|vector| arithmetic.load(isa, right.add(vector * lanes)));
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let factor = arithmetic.splat(isa, *left.add(row * distance));
-                for (sum, words) in sums.iter_mut().zip(words) {
-                    *sum = arithmetic.multiply_add(isa, factor, words, *sum);
-                }
-            }
-            left = left.add(1);
-            right = right.add(VECTORS * lanes);
-        }
-    }
-    for (row, sums) in sums.into_iter().enumerate() {
-        for (vector, mut sum) in sums.into_iter().enumerate() {
-            // SAFETY: target and bias have this register.
-            unsafe {
-                let place = target.add(row * stride + vector * lanes);
-                if let Some(bias) = epilogue.bias {
-                    sum = ops.add(sum, ops.load_ptr(bias.as_ptr().add(vector * lanes)));
-                }
-                if epilogue.accumulate {
-                    sum = ops.add(sum, ops.load_ptr(place));
-                }
-                ops.store_ptr(sum, place);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `target` has `rows` rows, `stride` apart, of `VECTORS` registers each.
-#[inline(always)]
-unsafe fn activate<I: Isa, const VECTORS: usize>(
-    isa: I,
-    op: &impl SimdUnaryOp<f32>,
-    target: *mut f32,
-    rows: usize,
-    stride: usize,
-) {
-    let ops = isa.f32();
-    for row in 0..rows {
-        for vector in 0..VECTORS {
-            // SAFETY: the target has this row and this register.
-            unsafe {
-                let place = target.add(row * stride + vector * ops.len());
-                ops.store_ptr(op.eval(isa, ops.load_ptr(place).same_cast()).same_cast(), place);
             }
         }
     }

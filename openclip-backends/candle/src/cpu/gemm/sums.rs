@@ -9,11 +9,14 @@ use rten_simd::{
     ops::{BitOps, NumOps},
 };
 
-use super::{Epilogue, product::prefetch};
+use super::{Epilogue, tile::prefetch};
 use crate::cpu::{activation::with_activation, matrix::MatrixMut, scratch::Scratch};
 
 /// Columns of the widest panel.
 const WIDEST: usize = 32;
+
+/// Memory in two places, fetched by turns: a core reads faster in several places at once.
+pub type Streams<'a> = [&'a [u8]; 2];
 
 /// A product of rows and panels whose tiles are added up in memory.
 pub trait TiledProduct {
@@ -39,9 +42,9 @@ pub trait TiledProduct {
     fn begin(&mut self, panel: usize, block: usize);
 
     /// Adds the products of a group of rows and the block to `sums [height, width]`, and fetches the group's share of
-    /// `next`, which the next block is made of. Of a last group that reaches over the end of the rows, those sums that
-    /// are there count.
-    fn add<I: Isa>(&self, isa: I, group: Group, next: &[u8], sums: &mut [Self::Sum]);
+    /// `next`, which later blocks are made of. Of a last group that reaches over the end of the rows, those sums that are
+    /// there count.
+    fn add<I: Isa>(&self, isa: I, group: Group, next: Streams, sums: &mut [Self::Sum]);
 
     /// A register of what the first sums stand for, those of the row `row` and of columns from `column` on, with `bias` added.
     fn value<I: Isa>(&self, isa: I, row: usize, column: usize, sums: &[Self::Sum], bias: I::F32) -> I::F32;
@@ -110,59 +113,85 @@ impl<T: TiledProduct, Op: SimdUnaryOp<f32>> SimdOp for Finished<'_, T, Op> {
             return;
         }
         let height = tiles.height();
-        let mut sums = Scratch::new(rows.next_multiple_of(height) * width);
+        let size = rows.next_multiple_of(height) * width;
+        let mut sums = Scratch::new(2 * size);
         let sums: &mut [T::Sum] = bytemuck::cast_slice_mut(&mut sums);
-        for index in panels {
+        let pairs = pairs(panels);
+        for (place, &pair) in pairs.iter().enumerate() {
+            let following = pairs.get(place + 1).copied().unwrap_or_default();
             sums.fill(T::Sum::zeroed());
-            add_products(isa, &mut tiles, height, index, sums);
-
-            let start = index * width;
-            let filled = width.min(tiles.columns() - start);
-            let mut bias = [0.0; WIDEST];
-            if let Some(values) = epilogue.bias {
-                bias[..filled].copy_from_slice(&values[start..start + filled]);
-            }
-            let place = start - first_column..start - first_column + filled;
-            for (row, sums) in sums.chunks_exact(width).take(rows).enumerate() {
-                let target = &mut target.row(row)[place.clone()];
-                let row = Row { tiles: &tiles, row, first: start, sums, bias: &bias };
-                if filled == width {
-                    row.finish(isa, &self.op, epilogue.accumulate, target);
-                } else {
-                    let mut line = [0.0; WIDEST];
-                    line[..filled].copy_from_slice(target);
-                    row.finish(isa, &self.op, epilogue.accumulate, &mut line[..width]);
-                    target.copy_from_slice(&line[..filled]);
+            add_products(isa, &mut tiles, height, [pair, following], sums);
+            for (index, sums) in pair.into_iter().flatten().zip(sums.chunks_exact(size)) {
+                let start = index * width;
+                let filled = width.min(tiles.columns() - start);
+                let mut bias = [0.0; WIDEST];
+                if let Some(values) = epilogue.bias {
+                    bias[..filled].copy_from_slice(&values[start..start + filled]);
+                }
+                let place = start - first_column..start - first_column + filled;
+                for (row, sums) in sums.chunks_exact(width).take(rows).enumerate() {
+                    let target = &mut target.row(row)[place.clone()];
+                    let row = Row { tiles: &tiles, row, first: start, sums, bias: &bias };
+                    if filled == width {
+                        row.finish(isa, &self.op, epilogue.accumulate, target);
+                    } else {
+                        let mut line = [0.0; WIDEST];
+                        line[..filled].copy_from_slice(target);
+                        row.finish(isa, &self.op, epilogue.accumulate, &mut line[..width]);
+                        target.copy_from_slice(&line[..filled]);
+                    }
                 }
             }
         }
     }
 }
 
-/// Adds the products of all rows and a panel to `sums [rows, width]`. The rows pass by a block of the panel that stays in
-/// the first-level cache while the next block is fetched from memory.
+/// Panels that are worked on at the same time.
+type Pair = [Option<usize>; 2];
+
+/// All panels, the first half of them beside the second, so that the memory of neighbours is read in order.
+fn pairs(panels: Range<usize>) -> Vec<Pair> {
+    let half = panels.len().div_ceil(2);
+    (panels.start..panels.start + half)
+        .map(|first| [Some(first), Some(first + half).filter(|second| panels.contains(second))])
+        .collect()
+}
+
+/// Adds the products of all rows and a pair of panels to `sums [2, rows, width]`. The rows pass by a block of each panel by turns
+/// while the next blocks, or the first ones of the pair that follows, are fetched from memory.
 #[inline(always)]
 fn add_products<I: Isa, T: TiledProduct>(
     isa: I,
     tiles: &mut T,
     height: usize,
-    index: usize,
+    [pair, following]: [Pair; 2],
     sums: &mut [T::Sum],
 ) {
     let (width, blocks) = (tiles.width(), tiles.blocks());
-    let groups = sums.len() / (height * width);
+    let (size, count) = (sums.len() / 2, pair.into_iter().flatten().count());
+    let groups = size / (height * width);
     for block in 0..blocks {
-        tiles.begin(index, block);
-        let next = if block + 1 < blocks {
-            tiles.stored(index, block + 1)
-        } else if (index + 1) * width < tiles.columns() {
-            tiles.stored(index + 1, 0)
-        } else {
-            &[]
-        };
-        for (index, sums) in sums.chunks_exact_mut(height * width).enumerate() {
-            tiles.add(isa, Group { index, count: groups, row: index * height }, next, sums);
+        let (next_pair, next_block) = if block + 1 < blocks { (pair, block + 1) } else { (following, 0) };
+        let indices = pair.into_iter().flatten().zip(sums.chunks_exact_mut(size));
+        for (turn, (index, sums)) in indices.enumerate() {
+            tiles.begin(index, block);
+            let next = streams(next_pair.map(|index| match index {
+                Some(index) => tiles.stored(index, next_block),
+                None => &[],
+            }));
+            let next = next.map(|next| &next[turn * next.len() / count..(turn + 1) * next.len() / count]);
+            for (index, sums) in sums.chunks_exact_mut(height * width).enumerate() {
+                tiles.add(isa, Group { index, count: groups, row: index * height }, next, sums);
+            }
         }
+    }
+}
+
+/// The memory of two blocks, or both halves of the only one.
+fn streams<'a>([one, other]: Streams<'a>) -> Streams<'a> {
+    match other {
+        [] => one.split_at(one.len() / 2).into(),
+        _ => [one, other],
     }
 }
 
@@ -179,11 +208,11 @@ pub struct Group {
 impl Group {
     /// Fetches an equal share of the memory.
     #[inline(always)]
-    pub fn fetch<I: Isa>(self, isa: I, next: &[u8]) {
-        prefetch(
-            isa,
-            &next[self.index * next.len() / self.count..(self.index + 1) * next.len() / self.count],
-        );
+    pub fn fetch<I: Isa>(self, isa: I, next: Streams) {
+        for next in next {
+            let share = self.index * next.len() / self.count..(self.index + 1) * next.len() / self.count;
+            prefetch(isa, &next[share]);
+        }
     }
 }
 

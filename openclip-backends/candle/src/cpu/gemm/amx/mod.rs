@@ -9,6 +9,7 @@ mod tiles;
 
 use std::sync::OnceLock;
 
+use super::sums::Streams;
 use tiles::SPLIT_LINES;
 pub use tiles::{PLAIN_LINES, Tiles};
 
@@ -23,10 +24,11 @@ const DEPTH: usize = 2 * STEP;
 /// Parts of a number whose sum it is.
 const PARTS: usize = 3;
 
-/// Where a group of rows begins to ask for the memory `next` that is needed after it, when it asks for `lines` lines: the first
-/// groups for all of it, each for its share, and those after them for what is there already.
-pub fn ahead(next: &[u8], group: usize, lines: usize, there: *const u8) -> *const u8 {
-    next.get(group * lines * 4 * STEP..).filter(|rest| !rest.is_empty()).map_or(there, <[u8]>::as_ptr)
+/// Where a group of rows begins to ask for the memory `next` that is needed after it, when it asks for `lines` lines, half of them
+/// of each stream: the first groups for all of it, each for its share, and those after them for what is there already.
+pub fn ahead(next: Streams, group: usize, lines: usize, there: *const u8) -> [*const u8; 2] {
+    let start = group * lines / 2 * 4 * STEP;
+    next.map(|next| next.get(start..).filter(|rest| !rest.is_empty()).map_or(there, <[u8]>::as_ptr))
 }
 
 /// Whether the processor has tiles for bytes and for bfloat16, and the system lets this process use them.

@@ -17,7 +17,7 @@ use crate::cpu::{
     gemm::{
         Epilogue, PanelSource,
         product::Product,
-        sums::{self, Group, TiledProduct},
+        sums::{self, Group, Streams, TiledProduct},
     },
     matrix::Matrix,
     scratch::Scratch,
@@ -30,7 +30,7 @@ const BLOCK: usize = 2;
 /// second-level cache: 4.5 KiB of a row.
 const PASS: usize = 24;
 /// Fewer rows than this don't make up for splitting the weights.
-const FEWEST_ROWS: usize = 16;
+const FEWEST_ROWS: usize = 37;
 /// Fewer columns than this don't make up for splitting the rows.
 const FEWEST_COLUMNS: usize = 128;
 
@@ -159,7 +159,7 @@ impl<W: PanelSource<Word = f32>> TiledProduct for Split<'_, W> {
     }
 
     #[inline(always)]
-    fn add<I: Isa>(&self, _: I, group: Group, next: &[u8], sums: &mut [f32]) {
+    fn add<I: Isa>(&self, _: I, group: Group, next: Streams, sums: &mut [f32]) {
         let (stride, height) = (self.x.stride, self.tiles.height());
         let x = &self.x.words[group.row * stride + self.steps.start * PARTS * STEP..];
         assert!(

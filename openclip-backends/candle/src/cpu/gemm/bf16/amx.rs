@@ -12,7 +12,7 @@ use crate::cpu::{
     gemm::{
         Epilogue, Panels,
         amx::{PLAIN_LINES, STEP, Tiles, WIDTH, ahead},
-        sums::{self, Group, TiledProduct},
+        sums::{self, Group, Streams, TiledProduct},
     },
     matrix::MatrixMut,
 };
@@ -90,7 +90,7 @@ impl TiledProduct for Pairs<'_> {
     }
 
     #[inline(always)]
-    fn add<I: Isa>(&self, _: I, group: Group, next: &[u8], sums: &mut [f32]) {
+    fn add<I: Isa>(&self, _: I, group: Group, next: Streams, sums: &mut [f32]) {
         let x = &self.words[group.row * self.stride + self.depths.start..];
         let panel = self.pairs.rows(self.panel, self.depths.clone());
         let (height, steps) = (self.tiles.height(), self.depths.len() / STEP);

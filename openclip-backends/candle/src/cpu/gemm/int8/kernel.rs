@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::cpu::gemm::amx;
-use crate::cpu::gemm::sums::Group;
+use crate::cpu::gemm::sums::{Group, Streams};
 
 /// How tiles are computed.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Started {
             not(all(target_arch = "x86_64", target_os = "linux")),
             expect(unused_variables, reason = "only tiles fetch")
         )]
-        next: &[u8],
+        next: Streams,
     ) {
         let Kernel { group, width, step, tile, .. } = self.kernel;
         let (height, groups) = (self.height(), panel.len() / (group * width));

@@ -11,7 +11,7 @@ use super::{Int8Panels, QuantizedRows, kernel::Started};
 use crate::cpu::{
     gemm::{
         Epilogue,
-        sums::{self, Group, TiledProduct},
+        sums::{self, Group, Streams, TiledProduct},
     },
     matrix::MatrixMut,
 };
@@ -86,7 +86,7 @@ impl TiledProduct for Integers<'_> {
     }
 
     #[inline(always)]
-    fn add<I: Isa>(&self, isa: I, group: Group, next: &[u8], sums: &mut [i32]) {
+    fn add<I: Isa>(&self, isa: I, group: Group, next: Streams, sums: &mut [i32]) {
         let kernel = self.weights.kernel();
         let offset = self.groups.start * kernel.group * kernel.value_bytes();
         let x = &self.x.bytes_from(self.first + group.row)[offset..];

@@ -1,11 +1,14 @@
 //! Multi-head attention on queries, keys and values where they stand, one head and some queries at a time, so that no
 //! more scores exist than the second-level cache holds.
 
+mod dots;
+
 use openclip_core::{HostTensor, backend::AttentionSpec};
 use rayon::prelude::*;
 use rten_simd::SimdOp;
 use rten_vecmath::Softmax;
 
+use self::dots::{Scores, WeightedSum};
 use super::{
     gemm::{Epilogue, Operand, multiply},
     matrix::{Matrix, MatrixMut},
@@ -15,6 +18,10 @@ use super::{
 
 /// Queries whose scores are computed together.
 const QUERIES: usize = 96;
+/// Queries for which keys and values aren't packed.
+const FEW: usize = 8;
+/// Multiplications that aren't worth another thread.
+const SMALL: usize = 1 << 17;
 
 /// `softmax(scale * q k^T + mask + bias) v`, head by head.
 #[derive(Debug)]
@@ -48,7 +55,9 @@ impl Attention<'_> {
             rest = Some(others);
             Some((head, target))
         });
+        let work = q.rows() * k.rows() * (q.columns() + v.columns());
         match threads {
+            Threads::All if work < SMALL => targets.for_each(|(head, target)| one(head, target)),
             Threads::One => targets.for_each(|(head, target)| one(head, target)),
             Threads::All => {
                 let targets: Vec<_> = targets.collect();
@@ -59,8 +68,8 @@ impl Attention<'_> {
 
     fn head(&self, place: (usize, usize), q: Matrix, k: Matrix, v: Matrix, target: MatrixMut) {
         let keys = k.rows();
-        if q.rows() == 0 {
-            return;
+        if q.rows() <= FEW {
+            return self.few(place, q, k, v, target);
         }
         let transposed = Operand::transposed(k, self.spec.scale);
         let values = Operand::new(v);
@@ -79,6 +88,17 @@ impl Attention<'_> {
             }
             let weights = Matrix::new(&scores, queries.len(), keys, keys);
             multiply(weights, &values, 0..values.panels(), target, Epilogue::default());
+        }
+    }
+
+    /// A head of so few queries that each reads keys and values for itself.
+    fn few(&self, place: (usize, usize), q: Matrix, k: Matrix, v: Matrix, mut target: MatrixMut) {
+        let mut scores = Scratch::new(k.rows());
+        for query in 0..q.rows() {
+            let scale = self.spec.scale;
+            Scores { query: q.row(query), keys: k, scale, scores: &mut scores }.dispatch();
+            self.weigh(&mut scores, place, query);
+            WeightedSum { weights: &scores, values: v, sum: target.row(query) }.dispatch();
         }
     }
 
