@@ -27,12 +27,11 @@ pub fn open(spec: DeviceSpec) -> Result<Device> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "cuda")))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(not(feature = "cuda"))]
     fn a_device_that_was_not_built_in_says_what_to_do() {
         let error = open(DeviceSpec::Cuda(0)).unwrap_err().to_string();
         assert!(error.contains("--features cuda"), "{error}");

@@ -430,6 +430,11 @@ impl Backend for CandleBackend {
     }
 
     fn pool2d(&self, x: &Tensor, spec: &Pool2dSpec) -> Result<Tensor> {
+        let Pool2dSpec { kernel, padding, .. } = *spec;
+        if padding.iter().zip(kernel).any(|(&padding, kernel)| 2 * padding > kernel) {
+            let found = format!("windows of {kernel:?} with {padding:?}");
+            return Err(Error::shape("pool2d", "at least half of each window on the map", found));
+        }
         let run = || match self.own_kernels {
             true => cpu::ops::pool2d(x, spec),
             false => portable::pool2d(x, spec),

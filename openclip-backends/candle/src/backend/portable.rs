@@ -46,17 +46,34 @@ pub fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], weight: &Tensor) -> c
     x.broadcast_matmul(&weight)?.transpose(1, 2)?.reshape((batch, outputs, rows, columns))
 }
 
-/// Pooling; windows that reach over the edge aren't computed here.
+/// Pooling. Only places of the map count.
 pub fn pool2d(x: &Tensor, spec: &Pool2dSpec) -> candle_core::Result<Tensor> {
-    if spec.padding != [0, 0] {
-        candle_core::bail!("windows that reach over the edge, {:?}, on this device", spec.padding);
-    }
     let ([kernel_y, kernel_x], [stride_y, stride_x]) = (spec.kernel, spec.stride);
     let (kernel, stride) = ((kernel_y, kernel_x), (stride_y, stride_x));
     match spec.kind {
-        PoolKind::Max => x.max_pool2d_with_stride(kernel, stride),
-        PoolKind::Average => x.avg_pool2d_with_stride(kernel, stride),
+        PoolKind::Max => framed(x, spec.padding, f32::NEG_INFINITY)?.max_pool2d_with_stride(kernel, stride),
+        PoolKind::Average => {
+            let mean = |x: &Tensor| framed(x, spec.padding, 0.0)?.avg_pool2d_with_stride(kernel, stride);
+            if spec.padding == [0, 0] {
+                return mean(x);
+            }
+            // The mean of ones is the share of a window that lies on the map.
+            let (_, _, height, width) = x.dims4()?;
+            mean(x)?.broadcast_div(&mean(&Tensor::ones((1, 1, height, width), x.dtype(), x.device())?)?)
+        }
     }
+}
+
+/// A feature map `[N, C, H, W]` with rows and columns of `value` around it.
+fn framed(x: &Tensor, padding: [usize; 2], value: f32) -> candle_core::Result<Tensor> {
+    let mut framed = x.clone();
+    for (axis, width) in [2, 3].into_iter().zip(padding).filter(|&(_, width)| width > 0) {
+        let mut dims = framed.dims().to_vec();
+        dims[axis] = width;
+        let edge = Tensor::full(value, dims, x.device())?;
+        framed = Tensor::cat(&[&edge, &framed, &edge], axis)?;
+    }
+    Ok(framed)
 }
 
 /// Attention by candle's own operations.

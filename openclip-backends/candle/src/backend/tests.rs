@@ -282,11 +282,13 @@ fn branches_are_summed() {
 fn pooling_counts_places_of_the_map_only() {
     let x = kernels().upload(&sample(&[2, 5, 7, 6], 1)).unwrap();
     for kind in [PoolKind::Max, PoolKind::Average] {
-        let spec = Pool2dSpec { kind, kernel: [3, 2], stride: [2, 1], padding: [0, 0] };
-        let ours = kernels().download(&kernels().pool2d(&x, &spec).unwrap()).unwrap();
-        let plain = portable().download(&portable().pool2d(&x, &spec).unwrap()).unwrap();
-        assert_eq!(ours.dims(), plain.dims());
-        assert!(ours.data().iter().zip(plain.data()).all(|(a, b)| (a - b).abs() < 1e-6), "{kind:?}");
+        for padding in [[0, 0], [1, 0], [0, 1], [1, 1]] {
+            let spec = Pool2dSpec { kind, kernel: [3, 2], stride: [2, 1], padding };
+            let ours = kernels().download(&kernels().pool2d(&x, &spec).unwrap()).unwrap();
+            let plain = portable().download(&portable().pool2d(&x, &spec).unwrap()).unwrap();
+            assert_eq!(ours.dims(), plain.dims());
+            assert!(ours.data().iter().zip(plain.data()).all(|(a, b)| (a - b).abs() < 1e-6), "{spec:?}");
+        }
     }
     let ones = kernels().upload(&HostTensor::new([1, 2, 5, 4], vec![1.0; 40]).unwrap()).unwrap();
     let spec = Pool2dSpec { kind: PoolKind::Average, kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
