@@ -13,6 +13,7 @@ mod error;
 pub mod files;
 mod groups;
 pub mod nn;
+pub mod panics;
 mod taps;
 mod tensor;
 pub mod weights;

@@ -1,11 +1,12 @@
 //! Samples that are read from files on a thread of their own, some ahead of whoever takes them.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::mpsc::{SyncSender, sync_channel},
     thread,
 };
+
+use openclip_core::panics::caught;
 
 use super::{Sample, Samples};
 use crate::error::{Error, Result};
@@ -35,8 +36,7 @@ pub(super) fn read_ahead(
 /// What `read` gives of `file`; an error where it panics, as readers of other crates do on some damaged files. It must keep
 /// nothing that outlives the panic.
 pub(super) fn guarded<T>(file: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let done = catch_unwind(AssertUnwindSafe(read));
-    done.unwrap_or_else(|_| Err(Error::dataset(file, "its reader failed: the file is damaged")))
+    caught(read).unwrap_or_else(|| Err(Error::dataset(file, "its reader failed: the file is damaged")))
 }
 
 #[cfg(test)]

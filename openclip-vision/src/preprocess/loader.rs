@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use openclip_core::HostTensor;
+use openclip_core::{HostTensor, panics::caught};
 
 use super::decode::DecodeOptions;
 use super::error::ImageError;
@@ -312,8 +312,7 @@ impl Worker<'_> {
             name = source.name().into_owned();
             self.pixels(source, options, scratch)
         };
-        let prepared = catch_unwind(AssertUnwindSafe(work));
-        prepared.unwrap_or(Err(ImageError::Panicked { name }))
+        caught(work).unwrap_or(Err(ImageError::Panicked { name }))
     }
 
     fn pixels(

@@ -22,6 +22,7 @@ use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
 use arguments::{Arguments, Command};
+use openclip_core::panics::report_only_uncaught;
 use openclip_zoo::{Registry, build::Families};
 use outcome::Outcome;
 
@@ -44,6 +45,7 @@ impl Program {
 
 /// Runs the command on this process's arguments, with the models of `registry` and the towers of `families`.
 pub fn run(registry: Registry, families: Families) -> ExitCode {
+    report_only_uncaught();
     let arguments = Arguments::parse();
     log_to_stderr(arguments.quiet);
     let program = Program { quiet: arguments.quiet, registry, families };

@@ -27,8 +27,9 @@ mod tga;
 mod tiff;
 mod webp;
 
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
+
+use openclip_core::panics::caught;
 
 pub(crate) use self::jpeg::JpegScratch;
 use super::error::{Fault, ImageError};
@@ -208,11 +209,11 @@ impl DecodedImage {
         };
         // The libraries return errors for bad data; should one of them panic nevertheless, that too is this file's
         // error and no reason to lose a batch or a server's thread.
-        let raw = std::panic::catch_unwind(AssertUnwindSafe(|| match decoder {
+        let raw = caught(|| match decoder {
             Decoder::Whole(decode) => decode(bytes, options),
             Decoder::Jpeg => jpeg::decode(bytes, options, scratch, wish),
-        }))
-        .unwrap_or_else(|_| Err(Fault::damaged("its decoder failed")))
+        })
+        .unwrap_or_else(|| Err(Fault::damaged("its decoder failed")))
         .map_err(|fault| fault.named(&name, format))?;
         let mut image = Self::from_part(name, raw.width, raw.height, raw.mode, raw.samples, raw.region)?;
         if raw.mode == Mode::Palette {
