@@ -336,7 +336,7 @@ impl Backend for CandleBackend {
         let run = || match layer {
             Linear::Packed(packed) => cpu::ops::linear(x, packed),
             Linear::Device { weight, bias, activation } => {
-                let y = x.contiguous()?.broadcast_matmul(weight)?;
+                let y = portable::rows_times(x, weight)?;
                 let y = match bias {
                     Some(bias) => y.broadcast_add(bias)?,
                     None => y,

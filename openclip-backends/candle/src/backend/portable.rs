@@ -1,6 +1,6 @@
 //! Operations composed of candle's own: they run on every device, and are what the CPU kernels are compared with.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 use openclip_core::backend::{Activation, AttentionSpec, Pool2dSpec, PoolKind};
 
 /// The activation by candle's own operations.
@@ -43,7 +43,19 @@ pub fn patches(x: &Tensor, [patch_y, patch_x]: [usize; 2], weight: &Tensor) -> c
         .permute((0, 2, 4, 1, 3, 5))?
         .reshape((batch, rows * columns, channels * patch_y * patch_x))?;
     let weight = weight.reshape((outputs, channels * patch_y * patch_x))?.t()?;
-    x.broadcast_matmul(&weight)?.transpose(1, 2)?.reshape((batch, outputs, rows, columns))
+    rows_times(&x, &weight)?.transpose(1, 2)?.reshape((batch, outputs, rows, columns))
+}
+
+/// `[.., K] x [K, N] -> [.., N]` as one product: candle's product of a batch would copy the matrix for each of its inputs.
+pub fn rows_times(x: &Tensor, matrix: &Tensor) -> candle_core::Result<Tensor> {
+    let (depth, columns) = matrix.dims2()?;
+    let mut dims = x.dims().to_vec();
+    match dims.last_mut() {
+        Some(last) if *last == depth => *last = columns,
+        _ => candle_core::bail!("expected dimensions [.., {depth}], found {:?}", x.shape()),
+    }
+    let rows = dims.iter().rev().skip(1).product::<usize>();
+    x.contiguous()?.reshape((rows, depth))?.matmul(matrix)?.reshape(dims)
 }
 
 /// Pooling. Only places of the map count.
@@ -89,7 +101,8 @@ pub fn attention(
         x.reshape((batch, length, spec.heads, width / spec.heads))?.transpose(1, 2)?.contiguous()
     };
     let (q, k, v) = (split(q)?, split(k)?, split(v)?);
-    let mut scores = (q.matmul(&k.t()?)? * f64::from(spec.scale))?;
+    // There are fewer queries than scores.
+    let mut scores = (q * f64::from(spec.scale))?.matmul(&k.t()?)?;
     if let Some(bias) = bias {
         scores = scores.broadcast_add(bias)?;
     }
@@ -100,6 +113,6 @@ pub fn attention(
             .collect();
         scores = scores.broadcast_add(&Tensor::from_vec(mask, (queries, keys), scores.device())?)?;
     }
-    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+    let weights = candle_nn::ops::softmax_last_dim(&scores)?;
     weights.matmul(&v)?.transpose(1, 2)?.flatten_from(2)
 }
