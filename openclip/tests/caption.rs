@@ -205,6 +205,9 @@ fn a_library_says_what_is_missing() {
     let captions = Captions::new();
     let clip = Clip::builder(&captions.model).lazy().build().unwrap();
     let image = DecodedImage::open(&captions.images[0]).unwrap();
+    let known = clip.caption_text(&[49406, 320, 2368, 49407, 0], &GenerationOptions::default()).unwrap();
+    let partly = clip.caption_text(&[49406, 320, 63999, 63999, 2368], &GenerationOptions::default()).unwrap();
+    assert_eq!((known.as_str(), partly.as_str()), ("a cat", "a \u{fffd} \u{fffd} cat"));
     let options = GenerationOptions { method: Method::TopK { top_k: 0 }, ..GenerationOptions::default() };
     assert!(matches!(clip.caption(&image, &options), Err(Error::Option(error)) if error.option == "top_k"));
 }

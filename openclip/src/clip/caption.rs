@@ -50,15 +50,24 @@ impl Clip {
         Ok(TokenStream::new(self.captioner()?, &self.pixels(image)?, options)?)
     }
 
-    /// The text of a caption's tokens: what stands between start and end token.
+    /// The text of a caption's tokens: what stands between start and end token. Ids that the tokenizer hasn't got, which a model with
+    /// more logits than it has tokens may choose (coca_base has 64,000), become U+FFFD each.
     ///
     /// # Errors
-    /// [`Error::NoTower`]; [`Error::Core`] for ids that aren't the tokenizer's.
+    /// [`Error::NoTower`], [`Error::Core`].
     pub fn caption_text(&self, tokens: &[u32], options: &GenerationOptions) -> Result<String> {
         let start = usize::from(tokens.first() == Some(&options.sot_token_id));
         let tokens = tokens.get(start..).unwrap_or_default();
         let end = tokens.iter().position(|&id| id == options.eos_token_id).unwrap_or(tokens.len());
-        let text = self.tokenizer()?.decode(tokens.get(..end).unwrap_or_default())?;
+        let tokenizer = self.tokenizer()?;
+        let known = |id: u32| tokenizer.decode(&[id]).is_ok();
+        let mut text = String::new();
+        for run in tokens.get(..end).unwrap_or_default().chunk_by(|&a, &b| known(a) && known(b)) {
+            match run {
+                &[id] if !known(id) => text.push_str("\u{fffd} "),
+                run => text.push_str(&tokenizer.decode(run)?),
+            }
+        }
         Ok(text.trim().to_owned())
     }
 
