@@ -34,25 +34,27 @@ static AWAKE: AtomicBool = AtomicBool::new(false);
 
 /// Runs `work`, on a thread of a pool, while the pool's other threads stay awake: between two layers they are idle for a
 /// few microseconds, and to wake one up takes longer than that. One piece of work at a time has that; several keep all
-/// threads busy anyway, and would wait for each other's end.
+/// threads busy anyway.
 pub fn awake<R>(work: impl FnOnce() -> R) -> R {
     if AWAKE.swap(true, Ordering::Acquire) {
         return work();
     }
-    let _asleep = OnDrop(|| AWAKE.store(false, Ordering::Release));
-    let done = AtomicBool::new(false);
+    let done = Arc::new(AtomicBool::new(false));
+    let _asleep = OnDrop(|| {
+        done.store(true, Ordering::Release);
+        AWAKE.store(false, Ordering::Release);
+    });
     let main = rayon::current_thread_index();
-    rayon::in_place_scope(|scope| {
-        let _done = OnDrop(|| done.store(true, Ordering::Release));
-        scope.spawn_broadcast(|_, context| {
-            while Some(context.index()) != main && !done.load(Ordering::Acquire) {
-                if rayon::yield_now() != Some(Yield::Executed) {
-                    thread::yield_now();
-                }
+    let over = Arc::clone(&done);
+    // Nobody waits for these: a thread that is busy with something else comes when all is over.
+    rayon::spawn_broadcast(move |context| {
+        while Some(context.index()) != main && !over.load(Ordering::Acquire) {
+            if rayon::yield_now() != Some(Yield::Executed) {
+                thread::yield_now();
             }
-        });
-        work()
-    })
+        }
+    });
+    work()
 }
 
 /// Does something when it goes out of scope, after a panic, too.
@@ -66,6 +68,8 @@ impl<F: Fn()> Drop for OnDrop<F> {
 
 #[cfg(test)]
 mod tests {
+    use rayon::prelude::*;
+
     use super::*;
 
     #[test]
@@ -74,5 +78,18 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &of(3).unwrap()));
         assert!(!Arc::ptr_eq(&first, &of(2).unwrap()));
         assert_eq!(first.install(rayon::current_num_threads), 3);
+    }
+
+    #[test]
+    fn work_is_done_while_threads_are_kept_awake_and_after_a_panic() {
+        let pool = of(3).unwrap();
+        let sum = || pool.install(|| awake(|| (0..1000_u64).into_par_iter().sum::<u64>()));
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| (0..50).map(|_| sum()).sum::<u64>())).collect();
+            all.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), 50 * 499_500));
+        });
+        let panics = || pool.install(|| awake(|| panic!("on purpose")));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert_eq!(sum(), 499_500);
     }
 }
