@@ -41,7 +41,7 @@ pub enum Case {
     Start,
     /// A caption of an image, with the reference's defaults: six beams, 30 tokens.
     Caption,
-    /// The same by six beams of one group, whose texts all differ.
+    /// Captions of eight images at once by six beams of one group, whose texts all differ.
     CaptionBeams,
     /// Recall of synthetic pairs of features at 1, 5 and 10, in both directions.
     Retrieval,
@@ -55,6 +55,8 @@ pub const JPEG_BATCH: usize = 32;
 pub const PHOTOGRAPHS: usize = 128;
 /// Pairs of [`Case::Retrieval`]: the peer has a table of all of their scores in memory, several times over.
 pub const PAIRS: usize = 10_000;
+/// Images of [`Case::CaptionBeams`].
+pub const CAPTIONED: usize = 8;
 /// Photographs in a call of a case that prepares one after the other.
 const PREPARED: usize = 32;
 
@@ -131,8 +133,8 @@ impl Case {
     /// Inputs of a call, where it isn't the batch size that is asked for.
     pub fn fixed_size(self) -> Option<usize> {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull => None,
-            Self::Caption | Self::CaptionBeams => None,
+            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption => None,
+            Self::CaptionBeams => Some(CAPTIONED),
             Self::Jpeg => Some(PHOTOGRAPHS),
             Self::Preprocess | Self::Decode | Self::Resize => Some(PREPARED),
             Self::Retrieval => Some(PAIRS),
