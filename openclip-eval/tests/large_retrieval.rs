@@ -5,6 +5,8 @@
 //! cargo test --release -p openclip-eval --test large_retrieval -- --ignored --nocapture
 //! ```
 
+#![cfg(target_os = "linux")]
+
 use std::{error::Error, fs, time::Instant};
 
 use openclip_core::HostTensor;
@@ -22,7 +24,6 @@ fn peak() -> Result<u64, Box<dyn Error>> {
 
 #[test]
 #[ignore = "takes minutes"]
-#[cfg(target_os = "linux")]
 fn a_hundred_thousand_pairs_take_less_than_a_gibibyte() -> Result<(), Box<dyn Error>> {
     // Knuth's linear congruential generator. A text is its image and noise eight times as strong.
     let mut state = 1_u64;

@@ -110,8 +110,12 @@ impl Case {
             Self::Image | Self::Jpeg => &[Tower::Image],
             Self::TextCaptions | Self::TextFull | Self::Start => &[Tower::Text],
             Self::Memory => &[Tower::Image, Tower::Text],
-            Self::Caption | Self::CaptionBeams => &[],
-            Self::Preprocess | Self::Decode | Self::Resize | Self::Retrieval => &[],
+            Self::Preprocess
+            | Self::Decode
+            | Self::Resize
+            | Self::Caption
+            | Self::CaptionBeams
+            | Self::Retrieval => &[],
         }
     }
 
@@ -154,8 +158,7 @@ impl Case {
     /// What its figures are in.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull => "ms",
-            Self::Caption | Self::CaptionBeams => "ms",
+            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption | Self::CaptionBeams => "ms",
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => "ms/image",
             Self::Start | Self::Retrieval => "s",
             Self::Memory => "MiB",
@@ -165,8 +168,9 @@ impl Case {
     /// What was measured of a call of `size` inputs, seconds or bytes, in its unit.
     pub fn in_unit(self, measured: f64, size: usize) -> f64 {
         match self {
-            Self::Image | Self::TextCaptions | Self::TextFull => measured * 1e3,
-            Self::Caption | Self::CaptionBeams => measured * 1e3,
+            Self::Image | Self::TextCaptions | Self::TextFull | Self::Caption | Self::CaptionBeams => {
+                measured * 1e3
+            }
             Self::Jpeg | Self::Preprocess | Self::Decode | Self::Resize => measured * 1e3 / size as f64,
             Self::Start | Self::Retrieval => measured,
             Self::Memory => measured / f64::from(1 << 20),

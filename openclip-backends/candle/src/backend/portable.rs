@@ -101,7 +101,7 @@ pub fn attention(
         x.reshape((batch, length, spec.heads, width / spec.heads))?.transpose(1, 2)?.contiguous()
     };
     let (q, k, v) = (split(q)?, split(k)?, split(v)?);
-    // There are fewer queries than scores.
+    // Most often a query has fewer values than scores.
     let mut scores = (q * f64::from(spec.scale))?.matmul(&k.t()?)?;
     if let Some(bias) = bias {
         scores = scores.broadcast_add(bias)?;
